@@ -1,0 +1,50 @@
+"""The contract of a device: hardware x runtime x threads, which measures deployables."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal
+
+from ..records import Fingerprint, Measurement, Setting, Statistic, Workload
+from ..search_spaces import Deployable
+from .protocol import Protocol
+
+
+class Device(ABC):
+    """Measures deployables. Runs ``gnomon.testing.DeviceSuite``.
+
+    A device never raises for one model's crash, hang or wrong output: that is a measurement with
+    verdict ``failed``, and the others go on.
+    """
+
+    name: ClassVar[str]
+    accepts: ClassVar[Literal["torch", "onnx", "architecture"]]
+    """``torch``: modules. ``onnx``: exported files (the device exports modules itself).
+    ``architecture``: only the identity is needed (recorded tables)."""
+
+    statistic: Statistic
+    """The one statistic of a study: predictor, constraint, verification and report all use it."""
+
+    @classmethod
+    @abstractmethod
+    def unavailable(cls) -> str | None:
+        """Why it cannot run here and what to install, or None if it can. Cheap; never raises."""
+
+    @abstractmethod
+    def setting(self, workload: Workload) -> Setting:
+        """Identity of this device under ``workload``."""
+
+    @abstractmethod
+    def fingerprint(self) -> Fingerprint:
+        """The machine's state now."""
+
+    @abstractmethod
+    def measure(self, deployables: Sequence[Deployable], protocol: Protocol, *, seed: int = 0) -> Iterator[Measurement]:
+        """One measurement per deployable, in the order of ``deployables``, after the last round.
+
+        Deployables are measured together, so that their order can be shuffled and drift shared.
+
+        Raises:
+            DeviceError: If the device cannot run here, or not this kind of deployable.
+        """

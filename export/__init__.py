@@ -1,0 +1,1 @@
+"""From torch to ONNX, checked: the exchange format of the house."""

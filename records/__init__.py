@@ -1,0 +1,23 @@
+"""What is kept: measurements, evaluations, settings and the readers of published tables."""
+
+from ..search_spaces import Workload
+from .evaluation import Evaluation
+from .measurement import STATISTICS, Fingerprint, Measurement, Setting, Statistic, Verdict
+from .study_summary import ModelRow, ReferenceRow, StudySummary, TrialRow
+from .table import ArchitectureTable
+
+__all__ = [
+    "STATISTICS",
+    "ArchitectureTable",
+    "Evaluation",
+    "Fingerprint",
+    "Measurement",
+    "ModelRow",
+    "ReferenceRow",
+    "Setting",
+    "Statistic",
+    "StudySummary",
+    "TrialRow",
+    "Verdict",
+    "Workload",
+]

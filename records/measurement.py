@@ -1,0 +1,115 @@
+"""A measurement and everything that must be known to believe it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from ..errors import MeasurementError
+from ..schema import Record
+from ..search_spaces import Workload
+
+Statistic: TypeAlias = Literal["minimum", "p10", "median", "p90"]
+Verdict: TypeAlias = Literal["good", "noisy", "throttled", "failed"]
+STATISTICS: tuple[Statistic, ...] = ("minimum", "p10", "median", "p90")
+
+
+@dataclass(frozen=True)
+class Setting(Record):
+    """What HELP calls a device: device (hardware x runtime x threads) x workload x precision.
+
+    ``options`` holds runner options that change latency, such as the graph optimisation level.
+    """
+
+    SCHEMA: ClassVar[str] = "gnomon.setting/1"
+
+    device: str
+    hardware: str
+    runtime: str
+    workload: Workload
+    threads: int = 1
+    precision: str = "fp32"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Short stable identity; two settings with equal ids are measured alike."""
+        return sha256(self.to_json().encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Fingerprint(Record):
+    """The machine's state when something was measured."""
+
+    SCHEMA: ClassVar[str] = "gnomon.fingerprint/1"
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    os: str
+    python: str
+    runtime: str
+    threads: int
+    precision: str
+    governor: str | None = None
+    load_1min: float | None = None
+    accelerator: str | None = None
+    pinned: bool = False
+    realtime: bool = False
+    virtual: bool | None = None
+
+
+@dataclass(frozen=True)
+class Measurement(Record):
+    """Latency of one deployable in one setting. All latencies in ms, of the whole plan.
+
+    Args:
+        architecture: Key or file name of what was measured.
+        setting: Identity and text of the setting.
+        protocol: Identity of the protocol (``Protocol.id``).
+        minimum, p10, median, p90: Over all iterations of all processes; each is the median over
+            processes of the per-process value, except ``minimum``, the smallest of all.
+        interval: 90 % bootstrap interval of the study's statistic, resampled over processes.
+        process_values: The study's statistic in each process, in order.
+        parts: Latency of each graph of the plan by name, same statistic.
+        verdict: ``good``: interval within its target. ``noisy``: not within it when the budget
+            ended. ``throttled``: the interleaved reference drifted. ``failed``: see ``error``.
+        drift: Largest relative deviation of the interleaved reference model between processes.
+    """
+
+    SCHEMA: ClassVar[str] = "gnomon.measurement/1"
+
+    architecture: str
+    setting: Setting
+    protocol: str
+    statistic: Statistic
+    verdict: Verdict
+    fingerprint: Fingerprint
+    timestamp: str
+    minimum: float | None = None
+    p10: float | None = None
+    median: float | None = None
+    p90: float | None = None
+    interval: tuple[float, float] | None = None
+    process_values: tuple[float, ...] = ()
+    n_runs: int = 0
+    n_warmup: int = 0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    energy_mj: float | None = None
+    drift: float | None = None
+    error: str | None = None
+
+    @property
+    def latency_ms(self) -> float:
+        """The study's statistic.
+
+        Raises:
+            MeasurementError: If the measurement failed.
+        """
+        value = getattr(self, self.statistic)
+        if self.verdict == "failed" or value is None:
+            raise MeasurementError(f"{self.architecture} has no latency on {self.setting.device}: {self.error}")
+        return float(value)

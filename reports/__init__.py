@@ -1,0 +1,1 @@
+"""Tables, plots and one HTML page from a finished or running study."""

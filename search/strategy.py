@@ -1,0 +1,62 @@
+"""The contract of a strategy: from history to the next architectures.
+
+Shapes: n proposed architectures, D decisions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..search_spaces import Genotypes
+from .history import History
+from .problem import Problem
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Architectures to evaluate, and what the strategy must remember.
+
+    Args:
+        genotypes: Canonical rows ``(n, D)``. A row equal to an evaluated one costs nothing: the
+            ledger copies the known values, so that population samplers see their child. A row
+            equal to a pending or failed one is dropped.
+        state: Small JSON, handed back as ``history.state``. None keeps no state.
+        attributes: JSON per row (or empty), handed back as ``Trial.attributes``.
+    """
+
+    genotypes: Genotypes
+    state: Mapping[str, Any] | None = None
+    attributes: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+class Strategy(ABC):
+    """Proposes architectures. Runs ``gnomon.testing.StrategySuite``.
+
+    A strategy keeps nothing between calls that it cannot rebuild: ``propose`` is a function of
+    (problem, history, n, rng), so that one rebuilt from the ledger at every step does what one
+    that lived throughout does. Constructor arguments are settings only.
+    """
+
+    name: ClassVar[str]
+    max_objectives: ClassVar[int | None] = None
+    """Most objective values it can handle; None for any."""
+
+    @abstractmethod
+    def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:
+        """At most ``n`` architectures. ``rng`` is seeded from (run seed, ``history.step``).
+
+        Proposing nothing new for several steps is allowed; the run loop then fills up with random
+        unseen architectures, and ends the search when the space is exhausted.
+
+        Raises:
+            StrategyError: If the problem is of a kind it cannot solve.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments as JSON, part of the study's identity."""
+        return {}

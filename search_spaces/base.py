@@ -1,0 +1,190 @@
+"""The contract of a search space: what can be built, as an algebra on integer arrays.
+
+Shapes: N architectures, D decisions, F features.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SpaceError
+from .algebra import GenotypeAlgebra, Genotypes
+from .architecture import Architecture
+from .costs import Costs
+from .decision import Choice, Decision
+from .deployable import Deployable, Graph, TensorSpec
+from .workload import Workload
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class SearchSpace(ABC):
+    """A set of architectures, one per canonical row of choice indices.
+
+    A subclass passes its decisions to ``__init__`` and implements :meth:`arguments`,
+    :meth:`build`, :meth:`costs`, and usually :meth:`encode` and :attr:`named`. It runs
+    ``gnomon.testing.SearchSpaceSuite``.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, decisions: tuple[Decision, ...], workload: Workload) -> None:
+        self.algebra = GenotypeAlgebra(decisions)
+        self.workload = workload
+
+    # ---- What a space must say -------------------------------------------------------------
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Constructor arguments as JSON, from which an equal space is made elsewhere."""
+
+    @abstractmethod
+    def build(self, config: Mapping[str, Any]) -> nn.Module:
+        """The torch module of a config, freshly initialised under torch's current seed."""
+
+    @abstractmethod
+    def costs(self, genotypes: Genotypes) -> Costs:
+        """Analytic costs of a population, vectorised."""
+
+    # ---- What a space may refine -----------------------------------------------------------
+
+    @property
+    def named(self) -> Mapping[str, Mapping[str, Any]]:
+        """Known networks by name, as configs of this space. The first is the reference network."""
+        return {}
+
+    def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
+        """Features ``(N, F)`` for predictors. By default one-hot of the active genes."""
+        active = self.algebra.active(genotypes)
+        columns = [
+            (genotypes[:, gene] == choice) & active[:, gene]
+            for gene, cardinality in enumerate(self.algebra.cardinalities)
+            for choice in range(cardinality)
+        ]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the F columns of :meth:`encode`."""
+        return tuple(f"{d.name}={choice}" for d in self.decisions for choice in d.choices)
+
+    def repair(self, genotypes: Genotypes) -> Genotypes:
+        """Moves rows that break the space's own constraints to valid ones. Identity by default."""
+        return genotypes
+
+    def function_keys(self, genotypes: Genotypes) -> list[str]:
+        """Keys under which architectures compute the same function; shared for quality only,
+        never for latency. By default the architecture's own key."""
+        return self.keys(genotypes)
+
+    def module_graph(self, config: Mapping[str, Any]) -> Graph:
+        """The single graph of an image model: ``input`` to ``output``, free batch size."""
+        return Graph(
+            inputs=(TensorSpec("input", (self.workload.batch, *self.workload.input_shape), dynamic_axes={0: "batch"}),),
+            outputs=("output",),
+            module=lambda: self.build(config),
+        )
+
+    def deployable(self, config: Mapping[str, Any], workload: Workload | None = None) -> Deployable:
+        """What a device runs for ``config``; by default one graph, called once."""
+        architecture = self.architecture(self.genotype(config))
+        workload = workload or self.workload
+        graph = self.module_graph(architecture.config)
+        if workload.batch != self.workload.batch:
+            inputs = tuple(
+                TensorSpec(t.name, (workload.batch, *t.shape[1:]), t.dtype, t.dynamic_axes) for t in graph.inputs
+            )
+            graph = Graph(inputs, graph.outputs, graph.module, graph.onnx_path)
+        return Deployable(architecture.key, workload, {"main": graph}, architecture=architecture)
+
+    # ---- What every space has --------------------------------------------------------------
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        return self.algebra.decisions
+
+    @property
+    def log10_size(self) -> float:
+        """log10 of the number of canonical rows, counted exactly through the conditions' tree
+        where decisions are independent, else an upper bound (product of choices)."""
+        return float(sum(math.log10(c) for c in self.algebra.cardinalities))
+
+    def spec(self) -> dict[str, Any]:
+        """``{"_target_": class path, **arguments}``: the space as JSON."""
+        return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **self.arguments()}
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genotypes:
+        """``n`` random canonical rows ``(n, D)``; duplicates are possible."""
+        return self.canonical(self.algebra.sample(n, rng))
+
+    def mutate(self, genotypes: Genotypes, rng: np.random.Generator, rate: float | None = None) -> Genotypes:
+        """Canonical mutants ``(N, D)``: each gene changes with probability ``rate`` (default 1/D)."""
+        rate = 1.0 / len(self.decisions) if rate is None else rate
+        if not 0.0 <= rate <= 1.0:
+            raise SpaceError("not a probability", field="rate", value=rate, allowed="0 to 1")
+        return self.canonical(self.algebra.mutate(genotypes, rng, rate))
+
+    def crossover(self, mothers: Genotypes, fathers: Genotypes, rng: np.random.Generator) -> Genotypes:
+        """Canonical children ``(N, D)`` of row-wise pairs, by uniform crossover."""
+        return self.canonical(self.algebra.crossover(mothers, fathers, rng))
+
+    def canonical(self, genotypes: Genotypes) -> Genotypes:
+        """Repaired rows with inactive genes at 0: equal rows are equal architectures."""
+        return self.algebra.canonical(self.repair(genotypes))
+
+    def keys(self, genotypes: Genotypes) -> list[str]:
+        """Text keys of canonical rows; the identity in ledger and store."""
+        return self.algebra.keys(genotypes)
+
+    def config(self, row: Genotypes) -> dict[str, Choice]:
+        """One canonical row as ``{decision: choice}``, active decisions only."""
+        return self.algebra.config(row)
+
+    def genotype(self, config: Mapping[str, Any]) -> Genotypes:
+        """The canonical row ``(D,)`` of a config."""
+        return self.canonical(self.algebra.genotype(config)[None])[0]
+
+    def architecture(self, row: Genotypes) -> Architecture:
+        """The identity of one row, as records and files carry it."""
+        return Architecture(self.spec(), self.keys(row[None])[0], self.config(row))
+
+    def named_genotype(self, name: str) -> Genotypes:
+        """The row of a named network.
+
+        Raises:
+            SpaceError: With the known names.
+        """
+        if name not in self.named:
+            raise SpaceError(
+                "no such network in this space", field="name", value=name, allowed=sorted(self.named) or "none"
+            )
+        return self.genotype(self.named[name])
+
+
+def space_from_spec(spec: Mapping[str, Any]) -> SearchSpace:
+    """The space that :meth:`SearchSpace.spec` described, in this or another process.
+
+    Raises:
+        SpaceError: If the target is not an importable SearchSpace.
+    """
+    target = str(spec.get("_target_", ""))
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        space_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpaceError("cannot import this space", field="_target_", value=target) from error
+    if not (isinstance(space_class, type) and issubclass(space_class, SearchSpace)):
+        raise SpaceError("not a SearchSpace", field="_target_", value=target)
+    arguments = {key: value for key, value in spec.items() if key != "_target_"}
+    try:
+        return space_class(**arguments)
+    except TypeError as error:
+        raise SpaceError(f"wrong arguments: {error}", field="_target_", value=target) from error

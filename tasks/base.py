@@ -1,0 +1,92 @@
+"""The contracts of a task (data and metric) and of an evaluator (quality of an architecture)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..records import Evaluation
+from ..search_spaces import Architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Progress = Callable[[float, float], None]
+"""Called with (budget spent, metric so far)."""
+
+
+class Task(ABC):
+    """Data with train, validation and test splits that share no example, a metric, and how to
+    train. Runs ``gnomon.testing.TaskSuite``.
+
+    A search sees validation only; the report gives test.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    """Name of the figure that ``score`` returns, larger is better, for example ``accuracy``."""
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example without the batch dimension."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the model's outputs."""
+
+    @property
+    @abstractmethod
+    def preprocessing(self) -> Mapping[str, Any]:
+        """What turns a raw example into the model's input, as JSON, for the exported file."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What makes results comparable, as JSON: name, split sizes and seed, data hash."""
+
+    @abstractmethod
+    def train(
+        self,
+        model: nn.Module,
+        budget: float,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Trains ``model`` in place for ``budget`` epochs and scores it on validation.
+
+        Deterministic by seed. With ``checkpoint``, state is saved after each epoch (safetensors
+        and JSON) and a killed training goes on where it was.
+        """
+
+    @abstractmethod
+    def score(self, model: nn.Module | Path, split: str) -> dict[str, float]:
+        """Metrics of a torch module, or of an ONNX file, on ``validation`` or ``test``."""
+
+
+class Evaluator(ABC):
+    """Quality of an architecture at a price. Runs ``gnomon.testing.EvaluatorSuite``."""
+
+    name: ClassVar[str]
+    has_weights: ClassVar[bool] = True
+    """False for recorded tables: such studies stop after verification."""
+
+    @abstractmethod
+    def evaluate(self, architecture: Architecture, *, seed: int, progress: Progress | None = None) -> Evaluation:
+        """Validation quality. Deterministic by seed.
+
+        Raises:
+            GnomonError: If this architecture cannot be evaluated; it costs one evaluation.
+        """
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What makes evaluations comparable, as JSON."""
+
+    def cost_hint_s(self) -> float | None:
+        """Rough seconds of one evaluation, for ``--plan``; None if unknown."""
+        return None
