@@ -1,0 +1,1 @@
+"""Every figure that the project quotes: ``python -m benchmarks.NAME [--quick] [--json FILE]``."""
