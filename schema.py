@@ -113,7 +113,7 @@ def check_schema(data: Mapping[str, Any], expected: str, *, source: str | Path =
         )
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Replaces ``path`` atomically: a reader, or a kill, sees the old file or the new one.
 
     Raises:
@@ -123,8 +123,8 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(temporary, 0o644)
@@ -137,6 +137,11 @@ def write_text(path: Path, text: str) -> None:
             f"cannot write {path}: {error.strerror or error}",
             hint="Check permissions and free space, or choose another study.dir.",
         ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """:func:`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, schema: str, data: Mapping[str, Any]) -> None:
