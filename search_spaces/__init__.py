@@ -1,5 +1,6 @@
 """What can be built: decisions, genotype algebra, torch modules, graph costs, deployables."""
 
+from .additive import AdditiveEncoding, FoldedTables
 from .algebra import GENE_DTYPE, GenotypeAlgebra, Genotypes
 from .architecture import Architecture
 from .base import SearchSpace, space_from_spec
@@ -11,12 +12,14 @@ from .workload import Workload
 __all__ = [
     "COST_NAMES",
     "GENE_DTYPE",
+    "AdditiveEncoding",
     "Architecture",
     "Call",
     "Choice",
     "Costs",
     "Decision",
     "Deployable",
+    "FoldedTables",
     "GenotypeAlgebra",
     "Genotypes",
     "Graph",

@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SpaceError
+from .additive import AdditiveEncoding
 from .algebra import GenotypeAlgebra, Genotypes
 from .architecture import Architecture
 from .costs import Costs
+from .counting import count_canonical, enumerate_canonical
 from .decision import Choice, Decision
 from .deployable import Deployable, Graph, TensorSpec
 from .workload import Workload
@@ -76,6 +78,14 @@ class SearchSpace(ABC):
         """Names of the F columns of :meth:`encode`."""
         return tuple(f"{d.name}={choice}" for d in self.decisions for choice in d.choices)
 
+    def additive_encoding(self) -> AdditiveEncoding | None:
+        """:meth:`encode` as sums of table look-ups, where the space has that structure, else None.
+
+        With it a linear predictor folds its weights into the tables and serves a million
+        candidates a second; its ``encode`` equals the space's.
+        """
+        return None
+
     def repair(self, genotypes: Genotypes) -> Genotypes:
         """Moves rows that break the space's own constraints to valid ones. Identity by default."""
         return genotypes
@@ -113,9 +123,43 @@ class SearchSpace(ABC):
 
     @property
     def log10_size(self) -> float:
-        """log10 of the number of canonical rows, counted exactly through the conditions' tree
-        where decisions are independent, else an upper bound (product of choices)."""
-        return float(sum(math.log10(c) for c in self.algebra.cardinalities))
+        """log10 of the number of canonical rows: exact through the conditions, except where they
+        reach so far that counting is infeasible; then an upper bound (product of choices)."""
+        count = count_canonical(self.algebra)
+        if count is None:
+            return float(sum(math.log10(c) for c in self.algebra.cardinalities))
+        return math.log10(count)
+
+    def enumerate(self, limit: int = 1_000_000) -> Genotypes:
+        """All canonical rows ``(N, D)`` in lexicographic order, for recorded tables and baselines.
+
+        Raises:
+            SpaceError: If there are more than ``limit``.
+        """
+        rows = enumerate_canonical(self.algebra, limit)
+        repaired = self.canonical(rows)
+        return rows if np.array_equal(rows, repaired) else np.unique(repaired, axis=0)
+
+    def describe(self) -> dict[str, Any]:
+        """What ``gnomon spaces`` shows, as JSON: name, size, decisions, named networks, an example."""
+        example = next(iter(self.named), None)
+        row = self.sample(1, np.random.default_rng(0))[0] if example is None else self.named_genotype(example)
+        return {
+            "name": self.name,
+            "spec": self.spec(),
+            "input_shape": list(self.workload.input_shape),
+            "log10_size": self.log10_size,
+            "decisions": [
+                {
+                    "name": d.name,
+                    "choices": list(d.choices),
+                    "active_when": {parent: list(allowed) for parent, allowed in d.active_when.items()},
+                }
+                for d in self.decisions
+            ],
+            "named": list(self.named),
+            "example": {"name": example, "key": self.keys(row[None])[0], "config": self.config(row)},
+        }
 
     def spec(self) -> dict[str, Any]:
         """``{"_target_": class path, **arguments}``: the space as JSON."""
