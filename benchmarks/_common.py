@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gnomon.schema import write_json
 from rich.console import Console
 from rich.table import Table
-
-from gnomon.schema import write_json
 
 SCHEMA = "gnomon.benchmark/1"
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +111,7 @@ def show(title: str, metrics: Metrics) -> None:
 
 def shown(value: float) -> str:
     """Four significant digits, thousands separated."""
-    if float(value).is_integer() or abs(value) >= 1e5:
+    if float(value).is_integer() or abs(value) >= 1e4:
         return f"{value:,.0f}"
     return f"{value:,.4g}"
 

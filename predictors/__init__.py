@@ -1,5 +1,6 @@
 """What a network will cost, from a few measurements, and how sure that is."""
 
 from .base import LatencyModel, LatencyPredictor
+from .quality import EnsembleQualityPredictor, QualityPredictor
 
-__all__ = ["LatencyModel", "LatencyPredictor"]
+__all__ = ["EnsembleQualityPredictor", "LatencyModel", "LatencyPredictor", "QualityPredictor"]

@@ -1,0 +1,53 @@
+"""Values to normal scores of their ranks, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+FloatArray = npt.NDArray[np.float64]
+
+TAIL_SHARE = 0.2
+"""Share of the values whose slope continues the map beyond the extremes."""
+
+
+class NormalScores:
+    """The monotone map between values and standard-normal scores, learnt from ``values`` ``(N,)``.
+
+    Ties share their mean rank. Between known values the map back is linear; beyond the extremes
+    it goes on with the mean slope of the nearest fifth of the values.
+
+    Attributes:
+        forward: Scores of the values ``(N,)``, of mean 0.
+    """
+
+    def __init__(self, values: FloatArray) -> None:
+        n = len(values)
+        self.forward: FloatArray = np.asarray(ndtri((rankdata(values) - 0.5) / n))
+        self.forward = self.forward - self.forward.mean()
+        order = np.argsort(values, kind="stable")
+        self._values, first = np.unique(values[order], return_index=True)
+        self._scores = self.forward[order][first]
+        tail = max(2, round(TAIL_SHARE * n))
+        self._low = _slope(self._scores[:tail], self._values[:tail])
+        self._high = _slope(self._scores[-tail:], self._values[-tail:])
+
+    def inverse(self, mean: FloatArray, deviation: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Means and deviations of scores as means and deviations of values, to first order: half
+        the distance between the images of one deviation up and one down."""
+        upper, lower = self._back(mean + deviation), self._back(mean - deviation)
+        floor = 1e-9 + 1e-9 * np.abs(self._values).max()
+        return self._back(mean), np.maximum((upper - lower) / 2, floor)
+
+    def _back(self, scores: FloatArray) -> FloatArray:
+        inside = np.interp(scores, self._scores, self._values)
+        above = self._high * np.maximum(scores - self._scores[-1], 0)
+        below = self._low * np.minimum(scores - self._scores[0], 0)
+        return np.asarray(inside + above + below)
+
+
+def _slope(scores: FloatArray, values: FloatArray) -> float:
+    span = scores[-1] - scores[0]
+    return float((values[-1] - values[0]) / span) if span > 0 else 0.0
