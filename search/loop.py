@@ -1,0 +1,181 @@
+"""The run loop of one worker: claim, evaluate, write down; propose when nothing is pending."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from ..errors import GnomonError, StudyError
+from ..search_spaces import Genotypes
+from .history import History
+from .ledger import Claim, Counts, Ledger
+from .problem import Problem
+from .setup import Components
+from .strategy import Proposal
+
+HEARTBEAT_S = 15.0
+WAIT_S = 0.2
+MAX_FAILURES_IN_A_ROW = 5
+UNSEEN_ROUNDS = 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopEvent:
+    """What happened, for progress bars: an evaluation, or a first look at an old study."""
+
+    counts: Counts
+    quality: float | None = None
+
+
+OnEvent = Callable[[LoopEvent], None]
+
+
+def step_rng(seed: int, step: int) -> np.random.Generator:
+    """The generator of one proposal: from (run seed, step) alone, so resuming changes nothing."""
+    return np.random.default_rng([seed, step])
+
+
+def evaluation_seed(seed: int, key: str) -> int:
+    """The seed of one evaluation: from (run seed, architecture), whoever evaluates it and when."""
+    return int.from_bytes(sha256(f"{seed}:{key}".encode()).digest()[:4], "little")
+
+
+def run_worker(ledger: Ledger, problem: Problem, components: Components, on_event: OnEvent | None = None) -> None:
+    """Works on a study until its budget is spent, its time is over or its space is exhausted.
+
+    Raises:
+        StudyError: If evaluations fail one after the other, or the ledger cannot be written.
+    """
+    deadline = None if components.study.time_limit_s is None else time.monotonic() + components.study.time_limit_s
+    failures = 0
+    while deadline is None or time.monotonic() < deadline:
+        claim = ledger.claim()
+        if claim is not None:
+            failures = 0 if _evaluate(ledger, problem, components, claim, on_event) else failures + 1
+            if failures >= MAX_FAILURES_IN_A_ROW:
+                raise StudyError(
+                    f"{failures} evaluations in a row failed; the last: {_last_error(ledger)}",
+                    hint="Mend the cause and run the same command again: nothing is lost.",
+                )
+        elif not _propose(ledger, problem, components):
+            counts = ledger.counts()
+            if counts.running == 0 and counts.waiting == 0:
+                return
+            time.sleep(WAIT_S)
+
+
+def _evaluate(ledger: Ledger, problem: Problem, components: Components, claim: Claim, on_event: OnEvent | None) -> bool:
+    """Evaluates one claim; False if the evaluation failed. A kill or Ctrl-C loses only this one."""
+    space = components.space
+    architecture = space.architecture(space.algebra.from_key(claim.key))
+    try:
+        with _heartbeat(ledger, claim):
+            evaluation = components.evaluator.evaluate(
+                architecture, seed=evaluation_seed(components.study.seed, claim.key)
+            )
+        if not np.isfinite(evaluation.quality):
+            raise GnomonError(f"quality is {evaluation.quality}")
+    except KeyboardInterrupt:
+        ledger.give_back(claim)
+        raise
+    except StudyError:
+        raise
+    except Exception as error:  # A user's code may raise anything; it costs one evaluation.
+        if not isinstance(error, GnomonError):
+            log.warning("evaluation of %s failed:\n%s", claim.key, traceback.format_exc())
+        ledger.fail(claim, f"{type(error).__name__}: {error}"[:1000])
+        _report(ledger, on_event, None)
+        return False
+    ledger.complete(claim, evaluation, problem)
+    _report(ledger, on_event, evaluation.quality)
+    return True
+
+
+def _report(ledger: Ledger, on_event: OnEvent | None, quality: float | None) -> None:
+    if on_event is not None:
+        on_event(LoopEvent(ledger.counts(), quality))
+
+
+@contextmanager
+def _heartbeat(ledger: Ledger, claim: Claim) -> Iterator[None]:
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_S):
+            try:
+                ledger.heartbeat(claim)
+            except StudyError as error:  # The next write of the main thread will say it aloud.
+                log.warning("heartbeat: %s", error)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _propose(ledger: Ledger, problem: Problem, components: Components) -> bool:
+    """Proposes the next batch if it is this worker's turn. False if there is nothing to do now."""
+    study = components.study
+    with ledger.lease().held() as mine:
+        if not mine:
+            return False
+        ledger.materialise(problem)
+        ledger.reap(problem)
+        counts = ledger.counts()
+        if counts.waiting:
+            return True
+        remaining = study.evaluations - counts.spent - counts.running
+        if remaining <= 0:
+            return False
+        history = ledger.history()
+        n = min(max(study.batch, study.workers), remaining)
+        proposal = components.strategy.propose(problem, history, n, step_rng(study.seed, history.step))
+        if ledger.commit(proposal, problem, history):
+            return True
+        return _fill(ledger, problem, ledger.history(), n, study.seed)
+
+
+def _fill(ledger: Ledger, problem: Problem, history: History, n: int, seed: int) -> bool:
+    """Proposes random unseen architectures where a strategy had none; False if none are left.
+
+    The strategy's state is kept as it was.
+    """
+    rows = unseen(problem, history, n, step_rng(seed, history.step))
+    if len(rows) == 0:
+        return False
+    return ledger.commit(Proposal(rows, history.state), problem, history) > 0
+
+
+def unseen(problem: Problem, history: History, n: int, rng: np.random.Generator) -> Genotypes:
+    """Up to ``n`` random architectures that the ledger does not hold, feasible ones first."""
+    space = problem.space
+    known = set(space.keys(history.known)) if len(history.trials) else set()
+    found: dict[str, Genotypes] = {}
+    for _ in range(UNSEEN_ROUNDS):
+        rows = space.sample(512, rng)
+        order = np.argsort(problem.violation(rows) > 0, kind="stable")
+        for key, row in zip(space.keys(rows[order]), rows[order], strict=True):
+            if key not in known and key not in found:
+                found[key] = row
+        if len(found) >= n:
+            break
+    chosen = list(found.values())[:n]
+    return np.stack(chosen) if chosen else np.zeros((0, len(space.decisions)), dtype=np.int8)
+
+
+def _last_error(ledger: Ledger) -> str:
+    errors = [t.user_attrs["error"] for t in ledger.frozen_trials() if "error" in t.user_attrs]
+    return str(errors[-1]) if errors else "unknown"

@@ -1,0 +1,175 @@
+"""From a resolved config to the objects of a search, in any process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..conf.instantiate import instantiate
+from ..devices import Device, Protocol
+from ..errors import ConfigError, DeviceError
+from ..predictors import LatencyPredictor
+from ..schema import Record
+from ..search_spaces import SearchSpace
+from ..tasks import Evaluator, Task
+from .objective import Objective
+from .strategy import Strategy
+
+FROM_TASK = ("input_shape", "classes")
+"""Arguments of a space that are taken from the task where the config leaves them null."""
+
+
+@dataclass(frozen=True)
+class StudySettings(Record):
+    """The ``study`` group, checked, with absolute paths."""
+
+    name: str
+    folder: str
+    storage: str
+    store: str
+    seed: int = 0
+    workers: int = 1
+    evaluations: int = 24
+    batch: int = 4
+    references: int = 10
+    time_limit_s: float | None = None
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder)
+
+
+@dataclass(frozen=True)
+class FinaliseSettings(Record):
+    """The ``finalise`` group, checked."""
+
+    enabled: bool = True
+    top_k: int = 4
+    budget: float = 12.0
+    max_models: int = 8
+
+
+@dataclass(frozen=True)
+class Components:
+    """Everything a search is made of."""
+
+    config: Mapping[str, Any]
+    space: SearchSpace
+    task: Task
+    device: Device
+    protocol: Protocol
+    evaluator: Evaluator
+    predictor: LatencyPredictor
+    strategy: Strategy
+    objective: Objective
+    study: StudySettings
+    finalise: FinaliseSettings
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two studies the same search."""
+        return _identity(self.config) | {"task_data": self.task.identity(), "quality_data": self.evaluator.identity()}
+
+
+def build(config: DictConfig | Mapping[str, Any]) -> Components:
+    """Makes the components that a resolved search config names.
+
+    Raises:
+        GnomonError: Whatever a component finds wrong with its settings, data or this machine.
+    """
+    node = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
+    plugins = list(node.get("plugins") or [])
+
+    def make(name: str, **extra: Any) -> Any:
+        return instantiate(node[name], name, plugins, **extra)
+
+    objective: Objective = make("objective")
+    strategy: Strategy = make("strategy")
+    _check_objectives(strategy, objective)
+    task: Task = make("task")
+    space = make_space(node["space"], task, plugins)
+    device: Device = make("device")
+    reason = type(device).unavailable()
+    if reason is not None:
+        raise DeviceError(
+            f"cannot run here: {reason}", field="device", value=device.name, hint="`gnomon devices` lists what can."
+        )
+    study = study_settings(node, space.name, device.name, task.name)
+    return Components(
+        config=OmegaConf.to_container(node, resolve=True),  # type: ignore[arg-type]
+        space=space,
+        task=task,
+        device=device,
+        protocol=make("protocol"),
+        evaluator=make("quality", space=space, task=task),
+        predictor=make("predictor", space=space),
+        strategy=strategy,
+        objective=objective,
+        study=study,
+        finalise=FinaliseSettings.from_dict(OmegaConf.to_container(node["finalise"])),  # type: ignore[arg-type]
+    )
+
+
+def make_space(node: DictConfig, task: Task | None, plugins: list[str]) -> SearchSpace:
+    """The space of a config node; null ``input_shape`` and ``classes`` are the task's."""
+    plain = dict(OmegaConf.to_container(node, resolve=True))  # type: ignore[arg-type]
+    if task is not None:
+        known = {"input_shape": task.input_shape, "classes": len(task.labels)}
+        plain.update({name: known[name] for name in FROM_TASK if name in plain and plain[name] is None})
+    plain = {name: value for name, value in plain.items() if not (name in FROM_TASK and value is None)}
+    space: SearchSpace = instantiate(plain, "space", plugins)
+    return space
+
+
+def study_settings(node: DictConfig, space: str, device: str, task: str) -> StudySettings:
+    """Checks the ``study`` group and fills in names and paths.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+    study = node["study"]
+    for name in ("workers", "evaluations", "batch", "references"):
+        if study[name] < 1:
+            raise ConfigError("too few", field=f"study.{name}", value=study[name], allowed="1 or more")
+    root = Path(study["dir"]).absolute()
+    digest = sha256(repr(sorted(_identity(OmegaConf.to_container(node, resolve=True)).items())).encode()).hexdigest()[
+        :6
+    ]  # type: ignore[arg-type]
+    name = study["name"] or f"{space}-{device}-{task}-{digest}"
+    if "/" in name or name.startswith("."):
+        raise ConfigError("not a folder name", field="study.name", value=name, allowed="no slash, no leading dot")
+    folder = root / name
+    return StudySettings(
+        name=name,
+        folder=str(folder),
+        storage=study["storage"] or f"sqlite:///{folder / 'ledger.sqlite'}",
+        store=study["store"] or str(root / "measurements.sqlite"),
+        **{key: study[key] for key in ("seed", "workers", "evaluations", "batch", "references", "time_limit_s")},
+    )
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that decides what is searched: not where it is kept, how long it runs,
+    or what happens to the result."""
+    parts = ("space", "device", "protocol", "task", "quality", "predictor", "strategy", "objective")
+    return {name: config[name] for name in parts} | {
+        "seed": config["study"]["seed"],
+        "batch": config["study"]["batch"],
+        "references": config["study"]["references"],
+    }
+
+
+def _check_objectives(strategy: Strategy, objective: Objective) -> None:
+    most = strategy.max_objectives
+    if most is not None and len(objective.directions) > most:
+        raise ConfigError(
+            f"{strategy.name} optimises {most} value at a time, and this objective has {len(objective.directions)}",
+            field="strategy",
+            value=strategy.name,
+            allowed="objective=mnasnet_soft or mnasnet_hard, or another strategy",
+        )
