@@ -52,7 +52,7 @@ types: $(WHEEL_ENV)/.built  ## Check types: mypy --strict on the built wheel
 
 imports: $(WHEEL_ENV)/.built  ## Check which room imports which: import-linter on the built wheel
 	cd $(WHEEL_ENV) && bin/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' \
-	    --config $(CURDIR)/pyproject.toml --no-cache
+	    --config $(CURDIR)/pyproject.toml --no-cache --no-logo
 
 wheel: $(DEV)  ## Build dist/gnomon_nas-*.whl from a clean copy of the sources
 	$(BIN)/python tests/packaging/build_wheel.py dist
