@@ -26,7 +26,7 @@ CHUNK = 4096
 """Rows handled at once: genes, codes and features of a chunk stay in the processor's cache."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdditiveEncoding:
     """``encode(X) == bias + sum_g tables[g][codes(X)[:, g]]`` for canonical rows ``X``.
 
@@ -113,7 +113,7 @@ class AdditiveEncoding:
         return FoldedTables(self, tables, self.bias.astype(np.float64) @ weights)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FoldedTables:
     """A linear model as look-up tables: :meth:`sum` equals ``encoding.encode(X) @ weights``.
 
