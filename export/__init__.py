@@ -1,5 +1,25 @@
 """From torch to ONNX, checked: the exchange format of the house."""
 
-from .onnx_export import export_deployable
+from .card import ModelCard, read_card, render_card, write_card
+from .check import check_exported, check_onnx
+from .metadata import ModelMetadata, read_metadata
+from .onnx_export import DEFAULT_OPSET, export_deployable
+from .package import ExportedModel, build_model, export_model, load_architecture, load_model
 
-__all__ = ["export_deployable"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "ExportedModel",
+    "ModelCard",
+    "ModelMetadata",
+    "build_model",
+    "check_exported",
+    "check_onnx",
+    "export_deployable",
+    "export_model",
+    "load_architecture",
+    "load_model",
+    "read_card",
+    "read_metadata",
+    "render_card",
+    "write_card",
+]

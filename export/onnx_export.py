@@ -116,10 +116,8 @@ def to_onnx(
     """
     import torch
 
-    was_training = module.training
-    module.eval()
     try:
-        with torch.no_grad(), _quiet():
+        with evaluation_mode(module), _quiet():
             program = torch.onnx.export(
                 module,
                 example_inputs(inputs, module),
@@ -132,15 +130,16 @@ def to_onnx(
                 verbose=False,
             )
     except Exception as error:  # the exporter raises whatever its many passes raise
-        raise ExportError(f"cannot export {name}: {_first_line(error)}") from error
-    finally:
-        module.train(was_training)
+        raise ExportError(f"cannot export {name}: {first_line(error)}") from error
     if program is None:
         raise ExportError(f"cannot export {name}: torch returned nothing")
     proto = _anonymous(program)
     for key, value in sorted((metadata or {}).items()):
         proto.metadata_props.add(key=key, value=value)
     _check_interface(proto, inputs, outputs, name)
+    found = next((o.version for o in proto.opset_import if not o.domain), None)
+    if found != opset:
+        raise ExportError(f"torch wrote {name} with opset {found}", field="opset", value=opset, allowed=f"{found}")
     return proto
 
 
@@ -214,6 +213,21 @@ def _check_interface(proto: ModelProto, inputs: tuple[TensorSpec, ...], outputs:
 
 
 @contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every sub-module is put back as it was."""
+    import torch
+
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the exporter's notes on absent libraries, coming deprecations and, when it fails, its
     dumps of whole graphs off the terminal."""
@@ -228,7 +242,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what went wrong at the bottom: torch wraps it in pages of report."""
     while error.__cause__ is not None:
         error = error.__cause__

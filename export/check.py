@@ -1,0 +1,147 @@
+"""Checks that an ONNX file is valid and answers like the torch module it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ExportError
+from ..search_spaces import Deployable, TensorSpec
+from .onnx_export import evaluation_mode, example_inputs, first_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEFAULT_TOLERANCE = 1e-4
+
+
+def check_onnx(
+    path: Path,
+    module: nn.Module,
+    specs: tuple[TensorSpec, ...],
+    *,
+    batches: Sequence[int] = (1, 3),
+    tolerance: float = DEFAULT_TOLERANCE,
+    seed: int = 0,
+) -> float:
+    """Runs ``path`` in a fresh ONNX Runtime session (CPU) beside ``module`` in evaluation mode.
+
+    Two sizes, because an exporter can fix a length without a word: inputs are random, at each of
+    ``batches``; other dynamic axes grow with the batch by as much. Inputs without dynamic axes are
+    run once, at their stated shape.
+
+    Args:
+        path: The ONNX file.
+        module: The torch module; left in the mode it came in.
+        specs: Inputs of the graph, in order.
+        batches: Batch sizes to try.
+        tolerance: Largest absolute difference of any output element that is accepted.
+        seed: Of the random inputs.
+
+    Returns:
+        The largest absolute difference of any output element.
+
+    Raises:
+        ExportError: If the file is not valid, does not run, or differs by more than ``tolerance``.
+    """
+    session = open_session(path)
+    varies = any(spec.dynamic_axes for spec in specs)
+    worst = 0.0
+    for batch in batches if varies else (specs[0].shape[0] if specs and specs[0].shape else 1,):
+        sizes = _axis_sizes(specs, batch, min(batches)) if varies else {}
+        worst = max(worst, _difference(session, path.name, module, specs, sizes, seed + batch))
+    # "not <=" instead of ">", so that NaN fails too.
+    if not worst <= tolerance:
+        raise ExportError(
+            f"{path.name} does not answer like the torch module: outputs differ by up to {worst:.3g}",
+            field="tolerance",
+            value=tolerance,
+            hint="Look for operations whose ONNX form is less exact, or allow more.",
+        )
+    return worst
+
+
+def check_exported(
+    exported: Deployable,
+    modules: Mapping[str, nn.Module],
+    *,
+    batches: Sequence[int] = (1, 3),
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> float:
+    """:func:`check_onnx` of every graph that came from ``modules``; the largest difference."""
+    worst = 0.0
+    for name, module in modules.items():
+        graph = exported.graphs[name]
+        if graph.onnx_path is None:
+            raise ExportError("this graph was not exported", field="graph", value=name)
+        worst = max(worst, check_onnx(graph.onnx_path, module, graph.inputs, batches=batches, tolerance=tolerance))
+    return worst
+
+
+def open_session(path: Path) -> Any:
+    """A fresh single-threaded ONNX Runtime session on the CPU, after onnx.checker.
+
+    Raises:
+        ExportError: If the file is missing, not valid, or ONNX Runtime refuses it.
+    """
+    import onnx
+    import onnxruntime
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # protobuf, onnx and the file system each raise their own
+        raise ExportError(f"{path} is not a valid ONNX file: {first_line(error)}") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base but Exception
+        raise ExportError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
+
+
+def _axis_sizes(specs: tuple[TensorSpec, ...], batch: int, smallest: int) -> dict[str, int]:
+    """Lengths of dynamic axes by name: the first axis of a tensor is its batch."""
+    sizes = {}
+    for spec in specs:
+        for axis, name in spec.dynamic_axes.items():
+            sizes[name] = batch if axis == 0 else spec.shape[axis] + batch - smallest
+    return sizes
+
+
+def _difference(
+    session: Any, name: str, module: nn.Module, specs: tuple[TensorSpec, ...], sizes: Mapping[str, int], seed: int
+) -> float:
+    inputs = example_inputs(specs, module, sizes, seed)
+    expected = _torch_outputs(module, inputs)
+    feeds = {spec.name: tensor.cpu().numpy() for spec, tensor in zip(specs, inputs, strict=True)}
+    try:
+        found = session.run(None, feeds)
+    except Exception as error:  # as above
+        shapes = {key: value.shape for key, value in feeds.items()}
+        raise ExportError(f"ONNX Runtime cannot run {name} on {shapes}: {first_line(error)}") from error
+    if [array.shape for array in found] != [array.shape for array in expected]:
+        raise ExportError(
+            f"{name} gives other shapes than the torch module",
+            field="outputs",
+            value=[array.shape for array in found],
+            allowed=str([array.shape for array in expected]),
+        )
+    differences = [
+        np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0)
+        for a, b in zip(found, expected, strict=True)
+    ]
+    # np.max and not max(): NaN must win.
+    return float(np.max(differences)) if differences else 0.0
+
+
+def _torch_outputs(module: nn.Module, inputs: tuple[Any, ...]) -> list[np.ndarray[Any, np.dtype[Any]]]:
+    import torch
+
+    with evaluation_mode(module):
+        outputs = module(*inputs)
+    outputs = (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
+    return [tensor.cpu().numpy() for tensor in outputs]
