@@ -65,3 +65,26 @@ def groups() -> dict[str, list[str]]:
         for folder in sorted(root.iterdir())
         if folder.is_dir() and any(folder.glob("*.yaml"))
     }
+
+
+def config_text(primary: str) -> str:
+    """The commented files behind a job's config, for ``--help``: the primary file, then the default
+    option of each group that Gnomon itself reads key by key."""
+    root = Path(__file__).parent
+    parts = [(root / f"{primary}.yaml").read_text(encoding="utf-8").strip()]
+    for name, option in (("objective", "pareto"), ("study", "default"), ("finalise", "default")):
+        path = root / name / f"{option}.yaml"
+        if f"- {name}:" in parts[0] and path.is_file():
+            parts.append(f"# ---- {name}={option} ----\n" + _nested(name, path.read_text(encoding="utf-8")))
+    options = "\n".join(
+        f"# {group}: {', '.join(names)}" for group, names in groups().items() if f"- {group}:" in parts[0]
+    )
+    return "\n\n".join([*parts, "# ---- options of each group ----\n" + options] if options else parts)
+
+
+def _nested(name: str, text: str) -> str:
+    """The keys as they are overridden: ``objective.latency_ms``."""
+    lines = []
+    for line in text.strip().splitlines():
+        lines.append(line if line.startswith("#") or not line[:1].isalpha() else f"{name}.{line}")
+    return "\n".join(line for line in lines if "_target_" not in line)

@@ -49,7 +49,10 @@ def check_feasible(problem: Problem, seed: int) -> None:
             f"probability {confidence:g}. More measurements (study.references) or a lower objective.confidence may do"
         )
     else:
-        advice = f"The fastest reachable is predicted at {mean:.4g} ± {std:.2g} ms. Raise the limit, or make the space smaller"
+        advice = (
+            f"The fastest reachable is predicted at {mean:.4g} ± {std:.2g} ms. "
+            "Raise the limit, or make the space smaller"
+        )
     raise InfeasibleError(
         f"no architecture of {problem.space.name} meets it with probability {confidence:g}",
         field="objective.latency_ms",

@@ -32,6 +32,7 @@ from ..schema import Record, check_schema
 from ..search_spaces import Genotypes, SearchSpace
 from .history import History, Trial
 from .lease import FileLease, Lease, SqlLease, is_dead, worker_id
+from .objective import Objective
 from .problem import Problem
 from .strategy import Proposal
 
@@ -94,7 +95,7 @@ class Ledger:
         with _storage_errors(self.storage_url):
             return self.name in optuna.get_all_study_names(self._storage)
 
-    def create(self, problem: Problem, identity: Mapping[str, Any]) -> None:
+    def create(self, objective: Objective, identity: Mapping[str, Any]) -> None:
         """Makes the study, or opens it if it is the same.
 
         Raises:
@@ -104,16 +105,16 @@ class Ledger:
             self._study = optuna.create_study(
                 study_name=self.name,
                 storage=self._storage,
-                directions=list(problem.objective.directions),
+                directions=list(objective.directions),
                 load_if_exists=True,
             )
             attributes = self._attributes()
             if _IDENTITY not in attributes:
                 self._set(_IDENTITY, {"schema": SCHEMA, **identity})
-                if len(problem.objective.names) == len(self.study.directions):
+                if len(objective.names) == len(self.study.directions):
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                        self.study.set_metric_names(list(problem.objective.names))
+                        self.study.set_metric_names(list(objective.names))
                 return
         self._check_identity(attributes[_IDENTITY], identity)
 

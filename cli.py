@@ -1,0 +1,148 @@
+"""``gnomon <command> [hydra overrides]``: finds the command, composes its config, shows its errors.
+
+A command is one module in ``commands/``: its docstring is its help, ``CONFIG`` names its primary
+config, ``run(config, options)`` does the work and returns the exit code. Nothing heavy is imported
+before a command runs, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from .errors import ConfigError, GnomonError
+
+FLAGS = {"--help": "this text", "--json": "print the result as JSON", "--plan": "say what it would cost, and stop"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The few flags; everything else is an override."""
+
+    json: bool = False
+    plan: bool = False
+    config_dirs: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = field(default=())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the process's exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        return _dispatch(words)
+    except GnomonError as error:
+        if as_json:
+            print(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        else:
+            print(f"gnomon: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ngnomon: stopped. Nothing finished is lost; the same command goes on from here.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in ("--version", "-V"):
+        from . import __version__
+
+        print(f"gnomon {__version__}")
+        return 0
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(overview())
+        return 0
+    name, *rest = words
+    command = load_command(name)
+    if "--help" in rest or "-h" in rest:
+        print(command_help(name, command))
+        return 0
+    options = parse(rest)
+    from .conf.compose import compose
+
+    config = compose(command.CONFIG, options.overrides, options.config_dirs)
+    return int(command.run(config, options))
+
+
+def parse(words: Sequence[str]) -> Options:
+    """Splits flags from overrides.
+
+    Raises:
+        ConfigError: For an unknown flag, or a word that is no override.
+    """
+    config_dirs: list[str] = []
+    overrides: list[str] = []
+    flags: set[str] = set()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--config-dir":
+            if not rest:
+                raise ConfigError("needs a folder", field="--config-dir", value=None)
+            config_dirs.append(rest.pop(0))
+        elif word.startswith("--config-dir="):
+            config_dirs.append(word.split("=", 1)[1])
+        elif word in FLAGS:
+            flags.add(word)
+        elif word.startswith("-") and "=" not in word:
+            raise ConfigError("unknown flag", field="flag", value=word, allowed=[*FLAGS, "--config-dir"])
+        elif "=" not in word and not word.startswith("~"):
+            raise ConfigError("not an override", field="argument", value=word, allowed="key=value, like study.seed=1")
+        else:
+            overrides.append(word)
+    return Options("--json" in flags, "--plan" in flags, tuple(config_dirs), tuple(overrides))
+
+
+def command_names() -> dict[str, str]:
+    """Commands and their module names: a trailing underscore avoids Python's keywords."""
+    folder = str(Path(__file__).parent / "commands")
+    modules = sorted(module.name for module in pkgutil.iter_modules([folder]) if not module.name.startswith("_"))
+    return {name.rstrip("_"): name for name in modules}
+
+
+def load_command(name: str) -> ModuleType:
+    """The module of a command.
+
+    Raises:
+        ConfigError: With the commands that exist.
+    """
+    names = command_names()
+    if name not in names:
+        raise ConfigError("unknown command", field="command", value=name, allowed=names)
+    return importlib.import_module(f".commands.{names[name]}", __package__)
+
+
+def overview() -> str:
+    """The text of ``gnomon --help``."""
+    from .conf.compose import groups
+
+    lines = ["usage: gnomon <command> [key=value ...] [--help] [--json] [--plan] [--config-dir DIR]", "", "commands:"]
+    for name in command_names():
+        summary = (load_command(name).__doc__ or "").strip().splitlines()[0].rstrip(".")
+        lines.append(f"  {name:10s} {summary}")
+    lines += ["", "config groups (group=option; `gnomon search --help` shows the keys):"]
+    lines += [f"  {group:10s} {', '.join(options)}" for group, options in groups().items()]
+    lines += ["", "examples:", "  gnomon search", "  gnomon search experiment=quick --plan"]
+    lines += ["  gnomon search device=torch_cpu objective.latency=50% study.evaluations=60", "  gnomon status"]
+    return "\n".join(lines)
+
+
+def command_help(name: str, command: ModuleType) -> str:
+    """The text of ``gnomon <command> --help``: what it does, its keys with comments, its groups."""
+    from .conf.compose import config_text
+
+    return f"{(command.__doc__ or '').strip()}\n\n{config_text(command.CONFIG)}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""List the devices: what can run here, and why not the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from ..cli import Options
+
+CONFIG = "devices"
+
+
+def run(config: DictConfig, options: Options) -> int:
+    """Prints every option of the device group with its state."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..devices.catalog import catalog
+
+    entries = catalog(plugins=list(config.plugins), config_dirs=options.config_dirs)
+    if options.json:
+        print(json.dumps([entry.to_dict() for entry in entries]))
+        return 0
+    table = Table()
+    for column in ("device", "takes", "here", "what it is"):
+        table.add_column(column)
+    for entry in entries:
+        table.add_row(
+            entry.option, entry.accepts, "yes" if entry.reason is None else f"no: {entry.reason}", entry.summary
+        )
+    Console().print(table)
+    return 0

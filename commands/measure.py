@@ -1,0 +1,61 @@
+"""Measure a network on a device: an architecture of a space, or anybody's ONNX file.
+
+gnomon measure from=model.onnx
+gnomon measure space=mobile_cnn architecture=mobilenet_v2 device=torch_cpu
+gnomon measure architecture=runs/STUDY/models/ID/architecture.json protocol=thorough
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from ..cli import Options
+    from ..records import Measurement
+
+CONFIG = "measure"
+
+
+def run(config: DictConfig, options: Options) -> int:
+    """Measures and prints; exit code 1 if the measurement failed."""
+    from ..conf.instantiate import instantiate
+    from ..devices import Device, Protocol
+    from ..errors import DeviceError
+    from ..records.store import MeasurementStore
+    from ..search.measuring import measure_all
+    from ._architectures import deployable_of
+
+    plugins = list(config.plugins)
+    device: Device = instantiate(config.device, "device", plugins)
+    reason = type(device).unavailable()
+    if reason is not None:
+        raise DeviceError(f"cannot run here: {reason}", field="device", value=device.name)
+    protocol: Protocol = instantiate(config.protocol, "protocol", plugins)
+    deployable = deployable_of(config)
+    if config.reuse:
+        store = MeasurementStore(Path(config.store).absolute())
+        result = measure_all(device, protocol, store, [deployable], seed=config.seed)[0]
+    else:
+        result = next(iter(device.measure([deployable], protocol, seed=config.seed)))
+    print(result.to_json() if options.json else _text(result))
+    return 1 if result.verdict == "failed" else 0
+
+
+def _text(m: Measurement) -> str:
+    if m.verdict == "failed":
+        return f"{m.architecture}: failed: {m.error}"
+    low, high = m.interval or (m.latency_ms, m.latency_ms)
+    s = m.setting
+    threads = f"{s.threads} thread{'s' * (s.threads != 1)}"
+    return "\n".join(
+        (
+            m.architecture,
+            f"  {m.statistic} latency {m.latency_ms:.4g} ms, 90 % interval {low:.4g} to {high:.4g} ms, {m.verdict}",
+            f"  p10 {m.p10:.4g}, median {m.median:.4g}, p90 {m.p90:.4g} ms",
+            f"  {m.n_runs} runs in {len(m.process_values)} processes",
+            f"  {s.device} ({s.runtime}, {threads}, {s.precision}, batch {s.workload.batch}) on {s.hardware}",
+        )
+    )

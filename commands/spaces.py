@@ -1,0 +1,66 @@
+"""List the search spaces: sizes, decisions, known networks and an example.
+
+gnomon spaces                        all of them, a line each
+gnomon spaces space=mobile_cnn       one in full
+gnomon spaces space=mobile_cnn space.blocks=5
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from ..cli import Options
+
+CONFIG = "spaces"
+
+
+def run(config: DictConfig, options: Options) -> int:
+    """Prints one space in full, or all in short."""
+    if config.space is None:
+        descriptions = [_describe(name, config, options) for name in _names()]
+        if options.json:
+            print(json.dumps(descriptions))
+        else:
+            _print_list(descriptions)
+        return 0
+    from ..search.setup import make_space
+
+    description = make_space(config.space, None, list(config.plugins)).describe()
+    print(json.dumps(description) if options.json else _text(description))
+    return 0
+
+
+def _names() -> list[str]:
+    from ..conf.compose import groups
+
+    return groups()["space"]
+
+
+def _describe(name: str, config: DictConfig, options: Options) -> dict[str, Any]:
+    from ..conf.compose import compose
+    from ..search.setup import make_space
+
+    composed = compose(CONFIG, [*options.overrides, f"space={name}"], options.config_dirs)
+    return {"option": name, **make_space(composed.space, None, list(config.plugins)).describe()}
+
+
+def _print_list(descriptions: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("space", "architectures", "decisions", "known networks"):
+        table.add_column(column)
+    for d in descriptions:
+        table.add_row(d["option"], f"10^{d['log10_size']:.1f}", str(len(d["decisions"])), ", ".join(d["named"]) or "-")
+    Console().print(table)
+
+
+def _text(description: dict[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(description)).rstrip()

@@ -1,0 +1,250 @@
+"""From the best candidates to models that ship: train fully, export, verify that very file."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import GnomonError, StudyError
+from ..records import Evaluation, Measurement, ModelRow
+from ..records.store import MeasurementStore
+from ..schema import Record, read_json, write_json
+from ..search_spaces import Deployable
+from .history import History, Trial
+from .loop import evaluation_seed
+from .measuring import measure_all
+from .pareto import non_dominated
+from .problem import Problem
+from .ranking import rank
+from .setup import Components, build
+from .workers import die_with
+
+OnModel = Callable[[str, int, int], None]
+"""Called with (what is going on, models done, models begun)."""
+
+
+@dataclass(frozen=True)
+class TrainedModel(Record):
+    """A fully trained and exported candidate, before verification; its file is the commit point.
+
+    Args:
+        error: Why there is no model, or empty.
+    """
+
+    SCHEMA: ClassVar[str] = "gnomon.trained_model/1"
+
+    key: str
+    validation: Evaluation | None = None
+    test: Mapping[str, float] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    max_abs_error: float | None = None
+    error: str = ""
+
+
+def model_id(key: str) -> str:
+    """Folder name of an architecture's model."""
+    return sha256(key.encode()).hexdigest()[:8]
+
+
+def finalise(
+    problem: Problem, components: Components, history: History, on_model: OnModel | None = None
+) -> list[ModelRow]:
+    """Trains, exports and verifies candidates until ``top_k`` stand on the verified front.
+
+    A model is dropped if its training or export fails, or the measured latency of its file breaks
+    the limit; the next best candidate takes its place, up to ``max_models``. Resumable: trainings
+    go on from their checkpoints, finished models and stored measurements are reused.
+    """
+    settings, candidates = components.finalise, rank(history)
+    rows: list[ModelRow] = []
+    while len(rows) < min(settings.max_models, len(candidates)):
+        wanted = settings.top_k - sum(row.on_front for row in rows)
+        if wanted <= 0:
+            break
+        batch = candidates[len(rows) : min(len(rows) + wanted, settings.max_models)]
+        if components.evaluator.has_weights:
+            _train_all(components, [components.space.keys(t.genotype[None])[0] for t in batch], on_model)
+        rows = mark_front(rows + _verify(problem, components, batch, on_model))
+    return rows
+
+
+def mark_front(rows: Sequence[ModelRow]) -> list[ModelRow]:
+    """Sets ``on_front``: accepted models that no other beats in validation and measured latency."""
+    accepted = [row for row in rows if row.accepted and row.measurement is not None]
+    points = np.array([[-_quality(row), row.measurement.latency_ms] for row in accepted if row.measurement])
+    front = {row.key for row, on in zip(accepted, non_dominated(points), strict=True) if on} if accepted else set()
+    return [replace(row, on_front=row.key in front) for row in rows]
+
+
+def _quality(row: ModelRow) -> float:
+    return row.validation["quality"]
+
+
+# ---- Training ---------------------------------------------------------------------------------
+
+
+def _train_all(components: Components, keys: Sequence[str], on_model: OnModel | None) -> None:
+    """Trains what is not trained yet, ``study.workers`` at a time in processes of their own."""
+    todo = [key for key in keys if not (_folder(components, key) / "trained.json").exists()]
+    if on_model is not None:
+        on_model("training", len(keys) - len(todo), len(keys))
+    if not todo:
+        return
+    workers = min(components.study.workers, len(todo))
+    if workers == 1:
+        for done, key in enumerate(todo, start=1):
+            train_one(components, key)
+            if on_model is not None:
+                on_model("training", len(keys) - len(todo) + done, len(keys))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(os.getpid(),)) as pool:
+        try:
+            futures = [pool.submit(_train_in_child, dict(components.config), key) for key in todo]
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if on_model is not None:
+                    on_model("training", len(keys) - len(todo) + done, len(keys))
+        except BrokenProcessPool as error:
+            raise StudyError(
+                "a training process died (out of memory?)",
+                field="study.workers",
+                value=workers,
+                hint="The same command goes on from the last checkpoint; try study.workers=1.",
+            ) from error
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _train_in_child(config: Mapping[str, Any], key: str) -> None:
+    train_one(build(config), key)
+
+
+def train_one(components: Components, key: str) -> None:
+    """Trains one architecture fully, exports it and scores the file on test; writes
+    ``trained.json`` last, so that its presence means that all the rest is there."""
+    folder = _folder(components, key)
+    try:
+        trained = _train_and_export(components, key, folder)
+    except StudyError:
+        raise
+    except GnomonError as error:
+        trained = TrainedModel(key, error=str(error))
+    write_json(folder / "trained.json", TrainedModel.SCHEMA, trained.to_dict())
+
+
+def _train_and_export(components: Components, key: str, folder: Path) -> TrainedModel:
+    import torch
+
+    from ..export import export_model
+
+    space, task = components.space, components.task
+    architecture = space.architecture(space.algebra.from_key(key))
+    seed = evaluation_seed(components.study.seed, key)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = space.build(architecture.config)
+    validation = task.train(model, components.finalise.budget, seed=seed, checkpoint=folder / "checkpoint")
+    exported = export_model(
+        space.deployable(architecture.config),
+        model,
+        folder,
+        task=task.identity(),
+        labels=task.labels,
+        preprocessing=task.preprocessing,
+        config=components.config,
+    )
+    test = task.score(folder / exported.files[0], "test")
+    return TrainedModel(key, validation, test, exported.files, exported.max_abs_error)
+
+
+def _folder(components: Components, key: str) -> Path:
+    return components.study.path / "models" / model_id(key)
+
+
+# ---- Verifying --------------------------------------------------------------------------------
+
+
+def _verify(
+    problem: Problem, components: Components, batch: Sequence[Trial], on_model: OnModel | None
+) -> list[ModelRow]:
+    """Measures each candidate's very file on the device and judges it."""
+    if on_model is not None:
+        on_model("verifying", 0, len(batch))
+    trained = [_trained(components, trial) for trial in batch]
+    measurable = [i for i, t in enumerate(trained) if not t.error]
+    store = MeasurementStore(components.study.store)
+    deployables = [_shipped(components, trained[i]) for i in measurable]
+    results = measure_all(components.device, components.protocol, store, deployables, seed=components.study.seed)
+    by_index = dict(zip(measurable, results, strict=True))
+    if on_model is not None:
+        on_model("verifying", len(batch), len(batch))
+    return [_row(problem, components, trial, trained[i], by_index.get(i)) for i, trial in enumerate(batch)]
+
+
+def _trained(components: Components, trial: Trial) -> TrainedModel:
+    key = components.space.keys(trial.genotype[None])[0]
+    if components.evaluator.has_weights:
+        return TrainedModel.from_dict(
+            {"schema": TrainedModel.SCHEMA, **read_json(_folder(components, key) / "trained.json", TrainedModel.SCHEMA)}
+        )
+    return TrainedModel(key, Evaluation(quality=float(trial.quality or 0.0)))
+
+
+def _shipped(components: Components, trained: TrainedModel) -> Deployable:
+    """What the device runs: the exported file, or the architecture where the device takes those."""
+    space = components.space
+    deployable = space.deployable(space.config(space.algebra.from_key(trained.key)))
+    if components.device.accepts != "onnx" or not trained.files:
+        return deployable
+    main = replace(
+        deployable.graphs["main"], module=None, onnx_path=_folder(components, trained.key) / trained.files[0]
+    )
+    return replace(deployable, graphs={"main": main})
+
+
+def _row(
+    problem: Problem, components: Components, trial: Trial, trained: TrainedModel, measurement: Measurement | None
+) -> ModelRow:
+    mean, std = problem.latency.predict(trial.genotype[None])
+    reason = _reason(problem, trained, measurement)
+    validation = trained.validation
+    return ModelRow(
+        key=trained.key,
+        config=components.space.config(trial.genotype),
+        validation={} if validation is None else {"quality": validation.quality, **validation.metrics},
+        test=trained.test,
+        predicted_ms=float(mean[0]),
+        predicted_std_ms=float(std[0]),
+        costs={
+            name: float(column[0]) for name, column in components.space.costs(trial.genotype[None]).columns().items()
+        },
+        accepted=not reason,
+        reason=reason,
+        folder=f"models/{model_id(trained.key)}" if trained.files else "",
+        files=trained.files,
+        measurement=measurement,
+        max_abs_error=trained.max_abs_error,
+        trained=components.evaluator.has_weights and validation is not None,
+    )
+
+
+def _reason(problem: Problem, trained: TrainedModel, measurement: Measurement | None) -> str:
+    """Why a model is dropped; empty if it is accepted."""
+    if trained.error or measurement is None:
+        return trained.error or "not measured"
+    if measurement.verdict == "failed":
+        return f"measurement failed: {measurement.error}"
+    if problem.limit_ms is not None and measurement.latency_ms > problem.limit_ms:
+        return f"measured {measurement.latency_ms:.4g} ms, over the limit of {problem.limit_ms:.4g} ms"
+    return ""

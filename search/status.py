@@ -1,0 +1,78 @@
+"""How far a study is, read from its ledger while others may be writing to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from ..schema import Record, read_json
+from .finalise import TrainedModel
+from .ledger import Counts
+from .study import open_study
+from .summary import SUMMARY_FILE
+
+
+@dataclass(frozen=True)
+class StudyStatus(Record):
+    """Progress, spend, best so far and time left.
+
+    Args:
+        left_s: Rough seconds of evaluations left, over all workers; None before the first one.
+    """
+
+    SCHEMA: ClassVar[str] = "gnomon.study_status/1"
+
+    name: str
+    folder: str
+    phase: str
+    target: int
+    metric: str
+    counts: Counts = field(default_factory=Counts)
+    limit_ms: float | None = None
+    best_quality: float | None = None
+    best_latency_ms: float | None = None
+    evaluating_s: float = 0.0
+    left_s: float | None = None
+    models: int = 0
+
+
+def study_status(folder: Path) -> StudyStatus:
+    """The status of the study in ``folder``.
+
+    Raises:
+        StudyError: If it holds none, or the ledger is damaged.
+    """
+    components, ledger, calibration, problem = open_study(folder)
+    counts, history = ledger.counts(), ledger.history()
+    costs = [t.user_attrs["evaluation"]["cost_s"] for t in ledger.frozen_trials() if "evaluation" in t.user_attrs]
+    remaining = max(0, components.study.evaluations - counts.spent)
+    feasible = [t for t in history.evaluated if t.violation <= 0 and t.quality is not None]
+    best = max(feasible, key=lambda t: t.quality or 0.0, default=None)
+    latency = None if best is None or problem is None else float(problem.latency.predict_mean(best.genotype[None])[0])
+    trained = [read_json(path, TrainedModel.SCHEMA) for path in sorted(folder.glob("models/*/trained.json"))]
+    return StudyStatus(
+        name=components.study.name,
+        folder=str(folder.absolute()),
+        phase=_phase(folder, calibration is None, remaining, components.finalise.enabled),
+        target=components.study.evaluations,
+        metric=components.task.metric,
+        counts=counts,
+        limit_ms=None if problem is None else problem.limit_ms,
+        best_quality=None if best is None else best.quality,
+        best_latency_ms=latency,
+        evaluating_s=float(sum(costs)),
+        left_s=sum(costs) / len(costs) * remaining / components.study.workers if costs else None,
+        models=sum(not model["error"] for model in trained),
+    )
+
+
+def _phase(folder: Path, uncalibrated: bool, remaining: int, finalising: bool) -> str:
+    if uncalibrated:
+        return "measuring references"
+    summary = folder / SUMMARY_FILE
+    if summary.is_file() and '"finished": true' in summary.read_text(encoding="utf-8"):
+        return "finished"
+    if remaining:
+        return "searching"
+    return "finalising" if finalising else "searched"

@@ -1,0 +1,166 @@
+"""From a ledger and its models to the record that reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import optuna
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from ..predictors.evaluate import leave_one_out
+from ..records import ModelRow, ReferenceRow, StudySummary, TrialRow
+from ..schema import write_json
+from .calibrate import Calibration
+from .history import History
+from .ledger import Ledger
+from .pareto import hypervolume, non_dominated, reference_point
+from .problem import Problem
+from .setup import Components
+
+SUMMARY_FILE = "study.json"
+MIN_TRIALS_FOR_IMPORTANCE = 8
+
+
+def summarise(
+    ledger: Ledger,
+    problem: Problem,
+    components: Components,
+    calibration: Calibration,
+    models: Sequence[ModelRow],
+    *,
+    finished: bool,
+    spend: Mapping[str, float],
+) -> StudySummary:
+    """Everything worth knowing of a study, finished or not."""
+    from .. import __version__
+
+    history = ledger.history()
+    setting = components.device.setting(components.space.workload)
+    return StudySummary(
+        name=components.study.name,
+        version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        space=components.space.name,
+        task=components.task.identity(),
+        metric=components.task.metric,
+        setting=setting,
+        fingerprint=components.device.fingerprint(),
+        statistic=components.device.statistic,
+        strategy=components.strategy.name,
+        predictor=str(components.config["predictor"]["_target_"]).rsplit(".", 1)[-1],
+        seed=components.study.seed,
+        values=problem.objective.names,
+        directions=problem.objective.directions,
+        confidence=problem.objective.limit.confidence,
+        limit_ms=problem.limit_ms,
+        limit_text=_limit_text(problem, calibration),
+        trials=_trial_rows(ledger, history),
+        references=_reference_rows(components, calibration),
+        models=tuple(models),
+        hypervolume=_progress(history),
+        importance=_importance(ledger.study),
+        spend=spend,
+        notes=_notes(calibration, models),
+        config=OmegaConf.to_yaml(OmegaConf.create(dict(components.config))),
+        recorded=not components.evaluator.has_weights,
+        finished=finished,
+    )
+
+
+def save(summary: StudySummary, components: Components) -> None:
+    """Writes ``study.json`` into the study's folder, atomically."""
+    write_json(components.study.path / SUMMARY_FILE, StudySummary.SCHEMA, summary.to_dict())
+
+
+def _limit_text(problem: Problem, calibration: Calibration) -> str:
+    limit = problem.objective.limit
+    if problem.limit_ms is None:
+        return "no latency limit"
+    if limit.share is None:
+        return f"{problem.limit_ms:.4g} ms"
+    return f"{limit.share:.0%} of {calibration.reference} ({calibration.reference_ms:.4g} ms measured here)"
+
+
+def _trial_rows(ledger: Ledger, history: History) -> tuple[TrialRow, ...]:
+    feasible = [t for t in history.evaluated if t.violation <= 0]
+    front = set()
+    if feasible:
+        mask = non_dominated(np.array([t.losses for t in feasible]))
+        front = {t.number for t, on in zip(feasible, mask, strict=True) if on}
+    return tuple(
+        _trial_row(frozen, trial.violation <= 0, trial.number in front)
+        for frozen, trial in zip(ledger.frozen_trials(), history.trials, strict=True)
+    )
+
+
+def _trial_row(frozen: FrozenTrial, feasible: bool, on_front: bool) -> TrialRow:
+    user: Mapping[str, Any] = frozen.user_attrs
+    evaluation = user.get("evaluation", {})
+    duplicate = user.get("duplicate_of")
+    return TrialRow(
+        number=frozen.number,
+        key=user["architecture"],
+        state={TrialState.FAIL: "failed"}.get(frozen.state, frozen.state.name.lower()),
+        quality=evaluation.get("quality"),
+        latency_ms=user["latency_ms"],
+        latency_std_ms=user["latency_std_ms"],
+        values=tuple(frozen.values or ()),
+        feasible=feasible,
+        on_front=on_front,
+        duplicate_of=duplicate,
+        cost_s=0.0 if duplicate is not None else evaluation.get("cost_s", 0.0),
+        error=user.get("error"),
+    )
+
+
+def _reference_rows(components: Components, calibration: Calibration) -> tuple[ReferenceRow, ...]:
+    space = components.space
+    rows = np.stack([space.algebra.from_key(key) for key in calibration.keys])
+    latencies = np.array(calibration.latencies_ms)
+    mean, std = leave_one_out(components.predictor, rows, latencies)
+    names = {space.keys(space.genotype(config)[None])[0]: name for name, config in space.named.items()}
+    return tuple(
+        ReferenceRow(key, float(latency), float(m), float(s), names.get(key, ""))
+        for key, latency, m, s in zip(calibration.keys, latencies, mean, std, strict=True)
+    )
+
+
+def _progress(history: History) -> tuple[tuple[int, float], ...]:
+    """Hypervolume after each distinct evaluation, as a share of the final one. The reference point
+    is the worst of all that was evaluated, so shares of different studies do not compare."""
+    feasible = history.violation <= 0
+    if not feasible.any():
+        return ()
+    reference = reference_point(history.losses[feasible])
+    volumes = [hypervolume(history.losses[:n][feasible[:n]], reference) for n in range(1, len(feasible) + 1)]
+    total = volumes[-1] or 1.0
+    return tuple((n, float(v / total)) for n, v in enumerate(volumes, start=1))
+
+
+def _importance(study: optuna.Study) -> dict[str, float]:
+    """Share of the quality's variance that each decision explains (fANOVA, through Optuna), for
+    decisions that every trial has."""
+    complete = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if len(t.params)]
+    if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len({t.user_attrs["evaluation"]["quality"] for t in complete}) < 2:
+        return {}
+    shares = optuna.importance.get_param_importances(
+        study,
+        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+        target=lambda t: float(t.user_attrs["evaluation"]["quality"]),
+    )
+    return {name: float(share) for name, share in sorted(shares.items(), key=lambda item: -item[1])}
+
+
+def _notes(calibration: Calibration, models: Sequence[ModelRow]) -> tuple[str, ...]:
+    notes = [f"A reference measurement failed and was left out: {text}" for text in calibration.failed]
+    doubtful = [m for m in models if m.measurement is not None and m.measurement.verdict in ("noisy", "throttled")]
+    notes += [
+        f"Measurement of {m.key} is {m.measurement.verdict}: its interval is wide." for m in doubtful if m.measurement
+    ]
+    if models and not any(m.on_front for m in models):
+        notes.append("No model passed verification; see the reasons beside each.")
+    return tuple(notes)

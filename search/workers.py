@@ -1,0 +1,73 @@
+"""Several processes on one study: each is a full worker, joined by nothing but the ledger."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from ..errors import GnomonError
+from .calibrate import Calibration, make_problem
+from .ledger import Ledger
+from .loop import OnEvent, run_worker
+from .problem import Problem
+from .setup import Components, build
+
+PARENT_CHECK_S = 1.0
+
+
+def run_workers(ledger: Ledger, problem: Problem, components: Components, on_event: OnEvent | None = None) -> None:
+    """Works on the study in this process and in ``study.workers - 1`` children."""
+    context = multiprocessing.get_context("spawn")
+    children = [
+        context.Process(target=worker_main, args=(dict(components.config), os.getpid()), name=f"worker-{i}")
+        for i in range(1, components.study.workers)
+    ]
+    for child in children:
+        child.start()
+    try:
+        run_worker(ledger, problem, components, on_event)
+        _wait(children, ledger, on_event)
+    finally:
+        for child in children:
+            if child.is_alive():
+                child.terminate()
+            child.join()
+
+
+def _wait(children: list[BaseProcess], ledger: Ledger, on_event: OnEvent | None) -> None:
+    """The others may still evaluate their last claims."""
+    while any(child.is_alive() for child in children) and ledger.counts().running:
+        time.sleep(PARENT_CHECK_S / 2)
+
+
+def worker_main(config: Mapping[str, Any], parent: int) -> None:
+    """Entry point of a child process."""
+    die_with(parent)
+    try:
+        components = build(config)
+        ledger = Ledger(components.study.storage, components.study.name, components.space)
+        ledger.open()
+        calibration = Calibration.from_dict(ledger.note("calibration"))
+        run_worker(ledger, make_problem(components, calibration), components)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except GnomonError as error:
+        print(f"worker {os.getpid()}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def die_with(parent: int) -> None:
+    """Ends this process soon after its parent is gone, so that a killed search leaves no orphans."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
