@@ -15,7 +15,7 @@ import pytest
 
 # Before any test imports torch or numpy: tests share the machine, and child processes inherit this.
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")
+    os.environ[_threads] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 ROOT = Path(__file__).resolve().parent.parent
