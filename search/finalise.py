@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from ..errors import GnomonError, StudyError
 from ..records import Evaluation, Measurement, ModelRow
@@ -146,7 +147,7 @@ def train_one(components: Components, key: str) -> None:
 def _train_and_export(components: Components, key: str, folder: Path) -> TrainedModel:
     import torch
 
-    from ..export import export_model
+    from ..export import ModelCard, ModelMetadata, export_model, write_card
 
     space, task = components.space, components.task
     architecture = space.architecture(space.algebra.from_key(key))
@@ -155,17 +156,25 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
         torch.manual_seed(seed)
         model = space.build(architecture.config)
     validation = task.train(model, components.finalise.budget, seed=seed, checkpoint=folder / "checkpoint")
-    exported = export_model(
-        space.deployable(architecture.config),
-        model,
-        folder,
-        task=task.identity(),
-        labels=task.labels,
-        preprocessing=task.preprocessing,
-        config=components.config,
+    card = ModelCard(
+        name=model_id(key),
+        metadata=ModelMetadata(architecture, task.identity(), task.labels, task.preprocessing),
+        metric=task.metric,
+        validation={task.metric: validation.quality, **validation.metrics},
+        training={"budget": validation.budget, "budget_unit": validation.budget_unit, "seed": seed},
+        costs=_costs(components, key),
     )
-    test = task.score(folder / exported.files[0], "test")
-    return TrainedModel(key, validation, test, exported.files, exported.max_abs_error)
+    config = OmegaConf.to_yaml(OmegaConf.create(dict(components.config)))
+    exported = export_model(space.deployable(architecture.config), model, folder, card, config=config)
+    files = exported.card.files
+    test = task.score(folder / files[0], "test")
+    write_card(folder, replace(exported.card, test=test))
+    return TrainedModel(key, validation, test, files, exported.max_abs_error)
+
+
+def _costs(components: Components, key: str) -> dict[str, float]:
+    columns = components.space.costs(components.space.algebra.from_key(key)[None]).columns()
+    return {name: float(column[0]) for name, column in columns.items()}
 
 
 def _folder(components: Components, key: str) -> Path:
@@ -189,7 +198,25 @@ def _verify(
     by_index = dict(zip(measurable, results, strict=True))
     if on_model is not None:
         on_model("verifying", len(batch), len(batch))
-    return [_row(problem, components, trial, trained[i], by_index.get(i)) for i, trial in enumerate(batch)]
+    rows = [_row(problem, components, trial, trained[i], by_index.get(i)) for i, trial in enumerate(batch)]
+    for row in rows:
+        _complete_card(components, row)
+    return rows
+
+
+def _complete_card(components: Components, row: ModelRow) -> None:
+    """Adds what verification found to the model's card."""
+    from ..export import read_card, write_card
+
+    if row.files:
+        folder = components.study.path / row.folder
+        card = replace(
+            read_card(folder),
+            measurement=row.measurement,
+            predicted_ms=row.predicted_ms,
+            predicted_std_ms=row.predicted_std_ms,
+        )
+        write_card(folder, card)
 
 
 def _trained(components: Components, trial: Trial) -> TrainedModel:
@@ -226,9 +253,7 @@ def _row(
         test=trained.test,
         predicted_ms=float(mean[0]),
         predicted_std_ms=float(std[0]),
-        costs={
-            name: float(column[0]) for name, column in components.space.costs(trial.genotype[None]).columns().items()
-        },
+        costs=_costs(components, trained.key),
         accepted=not reason,
         reason=reason,
         folder=f"models/{model_id(trained.key)}" if trained.files else "",
