@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 Progress = Callable[[float, float], None]
-"""Called with (budget spent, metric so far)."""
+"""Called with (budget spent, metric so far). It may raise :class:`StopTraining`."""
+
+
+class StopTraining(Exception):
+    """Raised by a progress callback to end a training early; what was reached so far counts."""
 
 
 class Task(ABC):
@@ -25,7 +29,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    metric: ClassVar[str]
+    metric: str
     """Name of the figure that ``score`` returns, larger is better, for example ``accuracy``."""
 
     @property
@@ -60,12 +64,22 @@ class Task(ABC):
         """Trains ``model`` in place for ``budget`` epochs and scores it on validation.
 
         Deterministic by seed. With ``checkpoint``, state is saved after each epoch (safetensors
-        and JSON) and a killed training goes on where it was.
+        and JSON) in this folder, and a killed training goes on where it was. If ``progress``
+        raises :class:`StopTraining`, the evaluation is of what was reached.
         """
 
     @abstractmethod
     def score(self, model: nn.Module | Path, split: str) -> dict[str, float]:
         """Metrics of a torch module, or of an ONNX file, on ``validation`` or ``test``."""
+
+    def cost_hint_s(self, model: nn.Module, budget: float) -> float | None:
+        """Rough seconds of training ``model`` for ``budget``, for ``--plan``; None if unknown."""
+        return None
+
+    def example_keys(self, split: str) -> list[str] | None:
+        """A hash of each raw example of a split, so that anybody can check that splits share none;
+        None if the task does not know its examples."""
+        return None
 
 
 class Evaluator(ABC):

@@ -1,0 +1,110 @@
+"""Quality by training: each architecture from scratch, for a few epochs or to the end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..errors import ConfigError, TaskError
+from ..records import Evaluation
+from ..search_spaces import Architecture, SearchSpace
+from .base import Evaluator, Progress, StopTraining, Task
+from .torch_state import derived_seed, seeded, torch_threads
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TrainEvaluator(Evaluator):
+    """Builds and trains each architecture from scratch.
+
+    Few epochs rank architectures (MnasNet, 1807.11626, trains 5 epochs of ImageNet a sample);
+    the best are trained to the end when a search is finalised.
+
+    Args:
+        space: Builds the models; its input shape must be the task's.
+        task: Trains and scores them.
+        epochs: Budget of one evaluation, in the task's unit.
+        threads: Torch threads of a training; None leaves torch as it is.
+        time_limit_s: Stops a training after the epoch in which this time ends; None for no limit.
+            A limit makes results depend on the machine's speed.
+    """
+
+    name: ClassVar[str] = "train"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        epochs: float = 3,
+        threads: int | None = 1,
+        time_limit_s: float | None = None,
+    ) -> None:
+        if epochs <= 0:
+            raise ConfigError("not a budget", field="quality.epochs", value=epochs, allowed="a positive number")
+        if threads is not None and threads < 1:
+            raise ConfigError("out of range", field="quality.threads", value=threads, allowed="from 1, or null")
+        if time_limit_s is not None and time_limit_s <= 0:
+            raise ConfigError(
+                "out of range", field="quality.time_limit_s", value=time_limit_s, allowed="positive, or null"
+            )
+        if tuple(space.workload.input_shape) != tuple(task.input_shape):
+            raise ConfigError(
+                "the search space builds models for another input than the task's examples",
+                field="space.input_shape",
+                value=tuple(space.workload.input_shape),
+                allowed=str(tuple(task.input_shape)),
+            )
+        self.space, self.task = space, task
+        self.epochs, self.threads, self.time_limit_s = epochs, threads, time_limit_s
+
+    def evaluate(self, architecture: Architecture, *, seed: int, progress: Progress | None = None) -> Evaluation:
+        """Validation quality after the budget; the seed covers weights and training.
+
+        Raises:
+            TaskError: If the architecture cannot be built or trained.
+        """
+        watch = _Watch(progress, self.time_limit_s)
+        with torch_threads(self.threads):
+            return self.task.train(self._build(architecture, seed), self.epochs, seed=seed, progress=watch)
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "evaluator": self.name,
+            "epochs": self.epochs,
+            "threads": self.threads,
+            "time_limit_s": self.time_limit_s,
+            "task": self.task.identity(),
+        }
+
+    def cost_hint_s(self) -> float | None:
+        """From a few steps of the space's reference network, or of a random one if none is named."""
+        names = list(self.space.named)
+        if names:
+            row = self.space.named_genotype(names[0])
+        else:
+            row = self.space.sample(1, np.random.default_rng(0))[0]
+        with torch_threads(self.threads):
+            return self.task.cost_hint_s(self._build(self.space.architecture(row), 0), self.epochs)
+
+    def _build(self, architecture: Architecture, seed: int) -> nn.Module:
+        with seeded(derived_seed(seed)):
+            try:
+                return self.space.build(architecture.config)
+            except RuntimeError as error:
+                raise TaskError(f"architecture {architecture.key} cannot be built: {error}") from error
+
+
+class _Watch:
+    """Passes progress on and ends the training when its time is over."""
+
+    def __init__(self, progress: Progress | None, limit_s: float | None) -> None:
+        self._progress, self._limit_s, self._start = progress, limit_s, time.perf_counter()
+
+    def __call__(self, spent: float, metric: float) -> None:
+        if self._progress is not None:
+            self._progress(spent, metric)
+        if self._limit_s is not None and time.perf_counter() - self._start >= self._limit_s:
+            raise StopTraining
