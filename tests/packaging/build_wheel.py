@@ -16,19 +16,36 @@ ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = ("__pycache__", "*.egg-info", "build", "dist", "runs", "outputs", "multirun")
 
 
-def build_wheel(folder: Path) -> Path:
-    """Builds the wheel of this checkout into ``folder``.
+def build_wheel(folder: Path, sources: Path = ROOT) -> Path:
+    """Builds a wheel into ``folder``.
+
+    Args:
+        folder: Made if missing.
+        sources: A checkout, or the archive of a source distribution.
 
     Returns:
         The path of the wheel.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        sources = Path(temporary, "gnomon-sources")
-        shutil.copytree(ROOT, sources, ignore=shutil.ignore_patterns(".*", *LEFT_OUT))
+        if sources.is_dir():
+            sources = copy_sources(sources, Path(temporary, "sources"))
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
         subprocess.run([*command, "--wheel-dir", str(folder), str(sources)], check=True)
     return max(folder.glob("gnomon_nas-*.whl"), key=lambda wheel: wheel.stat().st_mtime)
+
+
+def copy_sources(checkout: Path, target: Path) -> Path:
+    """Copies a checkout without what builds, runs and tools leave in it."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        if Path(folder) != checkout:
+            return {name for name in names if name == "__pycache__"}
+        hidden = {name for name in names if name.startswith(".") and name != ".ci"}
+        return hidden | shutil.ignore_patterns(*LEFT_OUT)(folder, names)
+
+    shutil.copytree(checkout, target, ignore=left_out)
+    return target
 
 
 if __name__ == "__main__":

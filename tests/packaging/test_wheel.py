@@ -1,11 +1,14 @@
 """The wheel holds the package, whole, and nothing else."""
 
+import importlib.util
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 import pytest
 
@@ -16,12 +19,17 @@ JUNK = re.compile(r"(^|/)(\.[^/]*|__pycache__|[^/]*\.egg-info)(/|$)|\.pyc$")
 
 
 @pytest.fixture(scope="session")
-def wheel_path(tmp_path_factory) -> Path:
-    command = [sys.executable, str(ROOT / "tests" / "packaging" / "build_wheel.py")]
-    folder = tmp_path_factory.mktemp("wheel")
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return next(folder.glob("*.whl"))
+def builder() -> ModuleType:
+    """``build_wheel.py`` beside this file, as a module."""
+    spec = importlib.util.spec_from_file_location("build_wheel", Path(__file__).with_name("build_wheel.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def wheel_path(builder, tmp_path_factory) -> Path:
+    return builder.build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +121,18 @@ def test_every_dependency_has_an_exact_version_in_the_constraints():
     wanted = [*project()["project"]["dependencies"], *extras["dev"], *extras["demo"], *extras["tables"]]
     names = {re.match(r"[A-Za-z0-9._-]+", requirement)[0].lower() for requirement in wanted}
     assert names - set(pins) == set()
+
+
+def test_the_source_distribution_builds_the_same_wheel(builder, in_wheel, tmp_path):
+    sources = builder.copy_sources(ROOT, tmp_path / "sources")
+    code = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=sources, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    [archive] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        inside = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "Makefile", ".ci/run"} <= inside
+    assert {"tests/conftest.py", "tests/packaging/test_wheel.py", "benchmarks/tables.py"} <= inside
+    with zipfile.ZipFile(builder.build_wheel(tmp_path / "wheel", archive)) as wheel:
+        assert set(wheel.namelist()) == in_wheel
