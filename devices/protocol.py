@@ -18,11 +18,12 @@ class Protocol(Record):
     Args:
         processes: Most processes (rounds) a model is timed in.
         min_processes: Fewest, before the interval may end sampling.
-        warmup_runs: Iterations before timing, at least.
+        warmup_runs: Iterations before timing, and at least a tenth of ``time_cap_s`` of them.
         min_runs, max_runs: Timed iterations in one process.
-        time_cap_s: Most seconds of timed iterations of one model in one process.
-        target_interval: Wanted width of the 90 % interval relative to the statistic; sampling
-            stops when every model is within it.
+        time_cap_s: Seconds of timed iterations of one model in one process. Models too slow for
+            ``min_runs`` in that time get up to ten times as long, then fewer runs.
+        target_interval: Wanted width of the 90 % interval relative to the statistic; a model that
+            is within it is not timed in further rounds.
         timeout_s: Limit for one model in one process, loading included; a hang costs this much.
         interleave: Time the reference model between models.
         pin: Pin the process to one core per thread.
@@ -31,12 +32,12 @@ class Protocol(Record):
 
     SCHEMA: ClassVar[str] = "gnomon.protocol/1"
 
-    processes: int = 5
+    processes: int = 8
     min_processes: int = 3
     warmup_runs: int = 10
     min_runs: int = 30
     max_runs: int = 1000
-    time_cap_s: float = 0.3
+    time_cap_s: float = 0.15
     target_interval: float = 0.03
     timeout_s: float = 60.0
     interleave: bool = True

@@ -69,13 +69,14 @@ class Measurement(Record):
         architecture: Key or file name of what was measured.
         setting: Identity and text of the setting.
         protocol: Identity of the protocol (``Protocol.id``).
-        minimum, p10, median, p90: Over all iterations of all processes; each is the median over
-            processes of the per-process value, except ``minimum``, the smallest of all.
+        minimum, p10, median, p90: Of the iterations of one process; over processes the smallest
+            counts (the least disturbed process: see ``gnomon.devices.sampling``).
         interval: 90 % bootstrap interval of the study's statistic, resampled over processes.
         process_values: The study's statistic in each process, in order.
         parts: Latency of each graph of the plan by name, same statistic.
         verdict: ``good``: interval within its target. ``noisy``: not within it when the budget
-            ended. ``throttled``: the interleaved reference drifted. ``failed``: see ``error``.
+            ended. ``throttled``: nor that, and the reference model drifted by more than 10 %.
+            ``failed``: see ``error``.
         drift: Largest relative deviation of the interleaved reference model between processes.
     """
 

@@ -1,0 +1,232 @@
+"""A device of this machine: drives the protocol over a runner in child processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import ConfigError, DeviceError, GnomonError
+from ..records import STATISTICS, Fingerprint, Measurement, Setting, Statistic, Workload
+from ..search_spaces import Deployable
+from .base import Device
+from .fingerprint import cpu_model, machine_fingerprint
+from .isolation import machine_to_oneself, quiet_cores, realtime_is_safe, run_round
+from .jobs import ModelJob, RoundJob, Sample
+from .protocol import Protocol
+from .reference import reference_job
+from .sampling import summarise
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a measurement stands: ``model`` (its name) is the ``done``-th of ``total`` in ``round``."""
+
+    round: int
+    rounds: int
+    done: int
+    total: int
+    model: str
+
+
+class LocalDevice(Device):
+    """Base of the devices whose runner works on this machine.
+
+    A subclass names its ``runner`` and package, says what is missing in :meth:`unavailable`, and
+    gives the options that change latency in :meth:`options`.
+
+    Args:
+        threads: Threads of one inference; the process is pinned to as many cores.
+        statistic: The study's statistic within a process; over processes the smallest counts (see
+            :mod:`gnomon.devices.sampling`, also for why ``median`` is the default).
+        precision: Number format of the model, part of the setting.
+        on_progress: Called after each model of each round.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+    """
+
+    runner: ClassVar[str]
+    """Class path of the runner."""
+
+    def __init__(
+        self,
+        threads: int = 1,
+        statistic: Statistic = "median",
+        precision: str = "fp32",
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        cores = os.cpu_count() or 1
+        if not 1 <= threads <= cores:
+            raise ConfigError("not a number of threads here", field="device.threads", value=threads, allowed=f"1 to {cores}")
+        if statistic not in STATISTICS:
+            raise ConfigError("no such statistic", field="device.statistic", value=statistic, allowed=STATISTICS)
+        self.threads = threads
+        self.statistic = statistic
+        self.precision = precision
+        self.on_progress = on_progress
+
+    # ---- What a subclass may say -----------------------------------------------------------
+
+    @classmethod
+    def runtime(cls) -> str:
+        """Runtime and version, without importing it."""
+        return cls.name
+
+    def hardware(self) -> str:
+        """What computes: the processor's name, or the accelerator's."""
+        return cpu_model()
+
+    def options(self) -> Mapping[str, Any]:
+        """Options of the runner that change latency."""
+        return {}
+
+    def reference(self, folder: Path) -> ModelJob:
+        """The reference model as this runner takes it; files go into ``folder``."""
+        return reference_job()
+
+    def prepare(self, deployable: Deployable, folder: Path) -> ModelJob:
+        """What the child needs of ``deployable``; files go into ``folder``.
+
+        Raises:
+            GnomonError: If this model cannot be prepared; it costs a failed measurement.
+        """
+        return ModelJob.of(deployable)
+
+    def check(self, deployable: Deployable) -> None:
+        """Raises DeviceError if this kind of deployable is not for this device."""
+
+    # ---- The contract ----------------------------------------------------------------------
+
+    def setting(self, workload: Workload) -> Setting:
+        return Setting(
+            self.name, self.hardware(), self.runtime(), workload, self.threads, self.precision, dict(self.options())
+        )
+
+    def fingerprint(self) -> Fingerprint:
+        return machine_fingerprint(self.runtime(), self.threads, self.precision)
+
+    def measure(self, deployables: Sequence[Deployable], protocol: Protocol, *, seed: int = 0) -> Iterator[Measurement]:
+        reason = self.unavailable()
+        if reason is not None:
+            raise DeviceError(reason, field="device", value=self.name)
+        for deployable in deployables:
+            self.check(deployable)
+        with tempfile.TemporaryDirectory(prefix="gnomon-") as folder:
+            return iter(_Measuring(self, deployables, protocol, seed, Path(folder)).run())
+
+
+class _Measuring:
+    """One call of :meth:`LocalDevice.measure`. Models are known by their index in ``deployables``."""
+
+    def __init__(
+        self, device: LocalDevice, deployables: Sequence[Deployable], protocol: Protocol, seed: int, folder: Path
+    ) -> None:
+        self._device, self._deployables, self._protocol, self._seed = device, deployables, protocol, seed
+        self._jobs: dict[int, ModelJob] = {}
+        self._samples: dict[int, list[Sample]] = {}
+        self._errors: dict[int, str] = {}
+        for index, deployable in enumerate(deployables):
+            part = folder / str(index)
+            part.mkdir()
+            try:
+                self._jobs[index] = device.prepare(deployable, part)
+            except GnomonError as error:
+                self._errors[index] = str(error)
+            self._samples[index] = []
+        self._reference = device.reference(folder) if protocol.interleave and self._jobs else None
+
+    def run(self) -> list[Measurement]:
+        for number in range(self._protocol.processes):
+            unfinished = [index for index in self._jobs if not self._finished(index)]
+            if not unfinished:
+                break
+            self._round(number, unfinished)
+        return [self._measurement(index) for index in range(len(self._deployables))]
+
+    def _finished(self, index: int) -> bool:
+        """Failed, or within the target: later rounds time the others only."""
+        samples = self._samples[index]
+        if index in self._errors:
+            return True
+        if len(samples) < self._protocol.min_processes:
+            return False
+        return summarise(samples, self._device.statistic, self._protocol).verdict == "good"
+
+    def _round(self, number: int, indices: list[int]) -> None:
+        rng = np.random.default_rng((self._seed, number))
+        order = [indices[i] for i in rng.permutation(len(indices))]
+        with machine_to_oneself():
+            result = run_round(self._job(order), self._reporter(number, order))
+        for position, sample in result.samples.items():
+            self._samples[order[position]].append(sample)
+        for position, error in result.errors.items():
+            self._errors[order[position]] = error
+
+    def _job(self, order: list[int]) -> RoundJob:
+        device, protocol = self._device, self._protocol
+        cpus = quiet_cores(device.threads) if protocol.pin else ()
+        return RoundJob(
+            device.runner,
+            device.threads,
+            device.options(),
+            tuple(self._jobs[index] for index in order),
+            protocol,
+            self._reference,
+            cpus,
+            protocol.realtime and realtime_is_safe(cpus),
+            tuple(os.path.abspath(path) for path in sys.path),
+        )
+
+    def _reporter(self, number: int, order: list[int]) -> Callable[[int], None] | None:
+        report = self._device.on_progress
+        if report is None:
+            return None
+        done = iter(range(1, len(order) + 1))
+
+        def on_model(position: int) -> None:
+            name = self._deployables[order[position]].name
+            report(Progress(number + 1, self._protocol.processes, next(done), len(order), name))
+
+        return on_model
+
+    def _measurement(self, index: int) -> Measurement:
+        deployable, samples, device = self._deployables[index], self._samples[index], self._device
+        error = self._errors.get(index)
+        summary = summarise(samples, device.statistic, self._protocol) if samples and error is None else None
+        fingerprint = machine_fingerprint(
+            device.runtime(),
+            device.threads,
+            device.precision,
+            pinned=bool(samples) and all(s.pinned for s in samples),
+            realtime=bool(samples) and all(s.realtime for s in samples),
+        )
+        identity = {
+            "architecture": deployable.name,
+            "setting": device.setting(deployable.workload),
+            "protocol": self._protocol.id,
+            "statistic": device.statistic,
+            "fingerprint": fingerprint,
+            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        if summary is None:
+            return Measurement(**identity, verdict="failed", error=error or "no process gave a result")
+        return Measurement(
+            **identity,
+            **summary.values,
+            verdict=summary.verdict,
+            interval=summary.interval,
+            process_values=summary.process_values,
+            n_runs=summary.n_runs,
+            n_warmup=summary.n_warmup,
+            parts=summary.parts,
+            peak_memory_bytes=summary.peak_memory_bytes,
+            drift=summary.drift,
+        )
