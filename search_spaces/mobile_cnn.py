@@ -12,12 +12,14 @@ import numpy.typing as npt
 from .additive import AdditiveEncoding
 from .algebra import Genotypes
 from .base import SearchSpace
+from .cost_tables import CostTables
 from .costs import Costs
 from .decision import Choice, Decision
-from .mobile_cnn_layers import KERNELS, OPS, SE_RATIOS, SKIPS, LayerSpec, make_block
+from .layer_specs import LayerSpec
+from .mobile_cnn_blocks import KERNELS, OPS, SE_RATIOS, SKIPS, make_block
 from .mobile_cnn_named import named_configs
 from .mobile_cnn_skeleton import Skeleton, make_skeleton
-from .mobile_cnn_tables import FEATURES, GENES, CostTables, make_tables
+from .mobile_cnn_tables import GENES, make_tables
 from .workload import Workload
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ class MobileCNN(SearchSpace):
     - Filters are multiples of 8, or of 4 where multiples of 8 would merge the choices. MnasNet-A1
       therefore has 120 filters in block 5 (112 in the paper), B1 200 in block 6 (192).
     - ReLU throughout; hard sigmoid in squeeze-and-excitation.
-    - Images smaller than 64 pixels: the stem keeps the resolution, later strides are dropped once
-      the map would fall below 4x4, and there is no head convolution.
+    - Small images: strides are dropped once the map would fall below 4x4; below 64 pixels there is
+      no head convolution, below 24 pixels the stem keeps the resolution.
 
     Args:
         input_shape: ``(channels, height, width)`` of an image.
@@ -97,13 +99,13 @@ class MobileCNN(SearchSpace):
         return specs
 
     def build(self, config: Mapping[str, Any]) -> nn.Module:
-        """A :class:`~gnomon.search_spaces.mobile_cnn_modules.MobileNet`: images ``(batch, channels,
+        """A :class:`~gnomon.search_spaces.layer_modules.ChainClassifier`: images ``(batch, channels,
         height, width)`` to logits ``(batch, classes)``."""
-        from .mobile_cnn_modules import MobileNet
+        from .layer_modules import ChainClassifier
 
         specs = self.block_specs(config)
         head = self.skeleton.head(specs[-1][-1].out_channels)
-        return MobileNet(self.skeleton.stem, specs, head, self.skeleton.classes)
+        return ChainClassifier(self.skeleton.stem, specs, head, self.skeleton.classes)
 
     @cached_property
     def tables(self) -> CostTables:
@@ -120,7 +122,7 @@ class MobileCNN(SearchSpace):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        return tuple(FEATURES)
+        return self.tables.feature_names
 
     def additive_encoding(self) -> AdditiveEncoding:
         return self.tables.encoding

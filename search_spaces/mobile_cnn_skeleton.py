@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpaceError
-from .mobile_cnn_layers import ConvSpec, Size, reduced
+from .layer_specs import ConvSpec, Size, reduced
 
 MOBILENET_V2_BLOCKS = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 """(filters, layers, stride) of MobileNetV2's seven blocks."""
@@ -19,7 +19,9 @@ FILTER_RATIOS = (0.75, 1.0, 1.25)
 STEM_FILTERS, HEAD_FILTERS = 32, 1280
 MIN_MAP = 4
 SMALL_IMAGE = 64
-"""Below this size the stem keeps the resolution and there is no wide head convolution."""
+"""Below this size there is no wide head convolution, which would outweigh all blocks together."""
+TINY_IMAGE = 24
+"""Below this size the stem keeps the resolution."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,12 @@ def make_skeleton(
         raise SpaceError("needs at least one class", field="classes", value=classes, allowed="1 or more")
     if not 0.05 <= width <= 4.0:
         raise SpaceError("out of range", field="width", value=width, allowed="0.05 to 4")
-    small = min(size) < SMALL_IMAGE
     table = _block_table(blocks)
-    strides = _kept_strides(min(size), [1 if small else 2, *(stride for _, _, stride in table)])
+    strides = _kept_strides(min(size), [2 if min(size) >= TINY_IMAGE else 1, *(stride for _, _, stride in table)])
     stem_filters = rounded(STEM_FILTERS * width, 8) if stem_filters is None else stem_filters
     if head_filters is None:
         # MobileNetV2 keeps the head's 1280 filters when it is made narrower, not when made wider.
-        head_filters = 0 if small else rounded(HEAD_FILTERS * max(1.0, width), 8)
+        head_filters = 0 if min(size) < SMALL_IMAGE else rounded(HEAD_FILTERS * max(1.0, width), 8)
     if stem_filters < 1 or head_filters < 0:
         raise SpaceError(
             "out of range",

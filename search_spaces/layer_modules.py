@@ -1,4 +1,4 @@
-"""Torch modules of ``mobile_cnn``, built from the specifications of ``mobile_cnn_layers``."""
+"""Torch modules built from the specifications of ``layer_specs``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .mobile_cnn_layers import ConvSpec, LayerSpec
+from .layer_specs import ConvSpec, LayerSpec
 
 
 class ConvNorm(nn.Sequential):
@@ -91,10 +91,11 @@ class Layer(nn.Module):
         return x if self.relu is None else self.relu(x)
 
 
-class MobileNet(nn.Module):
-    """Stem, blocks, optional head convolution, global average pool, classifier.
+class ChainClassifier(nn.Module):
+    """Stem, blocks of layers, optional head convolution, global average pool, classifier.
 
-    Takes ``(batch, channels, height, width)`` float32, gives logits ``(batch, classes)``.
+    Takes ``(batch, channels, height, width)`` float32, gives logits ``(batch, classes)``. A block
+    may be empty.
     """
 
     def __init__(
@@ -105,9 +106,12 @@ class MobileNet(nn.Module):
         self.blocks = nn.Sequential(*(nn.Sequential(*(Layer(spec) for spec in block)) for block in blocks))
         self.head = nn.Identity() if head is None else ConvNorm(head)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        features = blocks[-1][-1].out_channels if head is None else head.out_channels
+        last = [stem, *(conv for block in blocks for layer in block for conv in layer.convs)][-1]
+        features = last.out_channels if head is None else head.out_channels
         self.classifier = nn.Linear(features, classes)
         self.apply(_initialise)
+        # Trains small networks nearly twice as fast on a CPU, whatever the format of the images.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.head(self.blocks(self.stem(x)))
