@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpaceError
+from .image_shape import checked_classes, checked_image_shape
 from .layer_specs import ConvSpec, Size, reduced
 
 MOBILENET_V2_BLOCKS = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
@@ -90,10 +91,9 @@ def make_skeleton(
     Raises:
         SpaceError: Naming the argument that is out of range.
     """
-    channels, size = _checked_shape(input_shape)
-    if classes < 1:
-        raise SpaceError("needs at least one class", field="classes", value=classes, allowed="1 or more")
-    if not 0.05 <= width <= 4.0:
+    channels, size = checked_image_shape(input_shape, smallest=MIN_MAP)
+    classes = checked_classes(classes)
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0.05 <= width <= 4.0:
         raise SpaceError("out of range", field="width", value=width, allowed="0.05 to 4")
     table = _block_table(blocks)
     strides = _kept_strides(min(size), [2 if min(size) >= TINY_IMAGE else 1, *(stride for _, _, stride in table)])
@@ -116,17 +116,6 @@ def make_skeleton(
         plans.append(BlockPlan(filter_choices(filters * width), counts, filters * width, layers, stride, current))
         current = reduced(current, stride)
     return Skeleton(stem, size, tuple(plans), head_filters, classes)
-
-
-def _checked_shape(input_shape: Sequence[int]) -> tuple[int, Size]:
-    if len(input_shape) != 3 or any(not isinstance(n, int) or n < 1 for n in input_shape):
-        raise SpaceError(
-            "not an image shape", field="input_shape", value=input_shape, allowed="(channels, height, width)"
-        )
-    channels, height, width = input_shape
-    if min(height, width) < MIN_MAP:
-        raise SpaceError("image too small", field="input_shape", value=input_shape, allowed=f"{MIN_MAP} pixels or more")
-    return channels, (height, width)
 
 
 def _block_table(blocks: int | Sequence[Mapping[str, Any]]) -> tuple[tuple[int, int, int], ...]:
