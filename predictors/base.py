@@ -36,8 +36,14 @@ class LatencyPredictor(ABC):
         self.space = space
 
     @abstractmethod
-    def references(self, n: int, *, seed: int = 0) -> Genotypes:
-        """The ``n`` distinct canonical architectures to measure on a new setting ``(n, D)``.
+    def references(self, n: int, *, seed: int = 0, among: Genotypes | None = None) -> Genotypes:
+        """The ``n`` distinct canonical architectures to measure on a new setting ``(n, D)``; the
+        space's reference network first, if it names one.
+
+        Args:
+            n: How many.
+            seed: Of the candidates.
+            among: Rows to choose from, where not all can be measured (a recorded table).
 
         Raises:
             PredictorError: If the space holds fewer, or n is below what :meth:`adapt` needs.

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -59,6 +58,8 @@ class GaussianProcess:
     """
 
     def __init__(self, features: npt.NDArray[np.floating], targets: FloatArray) -> None:
+        from scipy.linalg import cho_factor, cho_solve, solve_triangular
+
         self._root = np.sqrt(max(features.shape[1], 1))
         x = features.astype(np.float64) / self._root
         step = max(1, -(-len(x) // MAX_EVIDENCE_POINTS))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,12 +22,14 @@ class NormalScores:
     """
 
     def __init__(self, values: FloatArray) -> None:
+        from scipy.special import ndtri
+
         n = len(values)
-        self.forward: FloatArray = np.asarray(ndtri((rankdata(values) - 0.5) / n))
-        self.forward = self.forward - self.forward.mean()
-        order = np.argsort(values, kind="stable")
-        self._values, first = np.unique(values[order], return_index=True)
-        self._scores = self.forward[order][first]
+        self._values, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+        mean_ranks = np.cumsum(counts) - (counts - 1) / 2
+        scores = np.asarray(ndtri((mean_ranks - 0.5) / n))
+        self._scores: FloatArray = scores - (scores * counts).sum() / n
+        self.forward: FloatArray = self._scores[group]
         tail = max(2, round(TAIL_SHARE * n))
         self._low = _slope(self._scores[:tail], self._values[:tail])
         self._high = _slope(self._scores[-tail:], self._values[-tail:])

@@ -1,0 +1,130 @@
+"""What linear latency models see of an architecture, and how much they expect of each column.
+
+Shapes: N architectures, F features, R coordinates of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..search_spaces import Costs, Genotypes, SearchSpace
+
+FloatArray = npt.NDArray[np.float64]
+
+SAMPLE = 2048
+SAMPLE_SEED = 0x5EED
+LINE_COSTS = ("macs", "cio", "parameters")
+LINEAR_TOLERANCE = 0.02
+"""A cost counts as a linear function of the features if no sampled architecture is off by more:
+such a line serves the inner loop from look-up tables."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A group of features with one prior variance.
+
+    Args:
+        name: ``work`` (what the network does), ``tied`` (choices, wherever they are made) or
+            ``choices`` (each choice at its place).
+        projection: ``(F, R)``: the block's coordinates are ``(features - mean) @ projection``,
+            scaled so that their mean square norm over the space is 1.
+    """
+
+    name: str
+    projection: FloatArray
+
+
+class FeatureBasis:
+    """Features of a space: its ``encode``, and MACs, CIO and parameters where these are not
+    already linear in it. Depends on the space alone.
+
+    Columns named ``decision=choice`` are choices; all others are work and are divided by their
+    mean over the space, so that 1 is an average network.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        sample = space.sample(SAMPLE, np.random.default_rng(SAMPLE_SEED))
+        encoded = space.encode(sample).astype(np.float64)
+        costs = cost_columns(space.costs(sample))
+        self.is_linear = is_linear(encoded, costs)
+        self.additive = space.additive_encoding() if self.is_linear else None
+        names = list(space.feature_names)
+        self._cost_scale = np.maximum(costs.mean(axis=0), 1e-12)
+        if not self.is_linear:
+            encoded = np.concatenate([encoded, costs / self._cost_scale], axis=1)
+            names += LINE_COSTS
+        self.names = tuple(names)
+        self.mean: FloatArray = encoded.mean(axis=0)
+        centred = encoded - self.mean
+        self.moment: FloatArray = centred.T @ centred / len(centred)
+        self.groups = _groups(space, names)
+        self.blocks = tuple(self._blocks())
+
+    def _blocks(self) -> Iterator[Block]:
+        """Groups with their coordinates scaled; those without variance are left out."""
+        for name, group in self.groups.items():
+            projection = group
+            if name == "work":
+                mean = self.mean @ group
+                projection = group / np.where(mean > 0, mean, 1.0)
+            spread = float(np.trace(projection.T @ self.moment @ projection))
+            if spread > 1e-12:
+                yield Block(name, projection / np.sqrt(spread))
+
+    def features(self, genotypes: Genotypes) -> FloatArray:
+        """Columns ``(N, F)``, not centred."""
+        encoded = self.space.encode(genotypes).astype(np.float64)
+        if self.is_linear:
+            return encoded
+        return np.concatenate([encoded, cost_columns(self.space.costs(genotypes)) / self._cost_scale], axis=1)
+
+    def coordinates(self, features: FloatArray) -> list[FloatArray]:
+        """Coordinates ``(N, R)`` of each block."""
+        centred = features - self.mean
+        return [centred @ block.projection for block in self.blocks]
+
+
+def cost_columns(costs: Costs) -> FloatArray:
+    """MACs, CIO and parameters ``(N, 3)``."""
+    columns = costs.columns()
+    return np.stack([columns[name] for name in LINE_COSTS], axis=1)
+
+
+def cost_weights(features: FloatArray, costs: FloatArray) -> FloatArray:
+    """Weights ``(1 + F, 3)`` with which a constant and the features come nearest to the costs."""
+    design = np.concatenate([np.ones((len(features), 1)), features], axis=1)
+    return np.asarray(np.linalg.lstsq(design, costs, rcond=1e-10)[0])
+
+
+def is_linear(features: FloatArray, costs: FloatArray) -> bool:
+    """Whether features give the costs to within ``LINEAR_TOLERANCE`` everywhere."""
+    weights = cost_weights(features, costs)
+    error = np.abs(features @ weights[1:] + weights[0] - costs)
+    return bool((error <= LINEAR_TOLERANCE * np.abs(costs)).all())
+
+
+def _groups(space: SearchSpace, names: list[str]) -> dict[str, FloatArray]:
+    """Sums of columns ``(F, R)`` by block: each work column, each choice in all decisions that
+    offer the same choices (``tied``), each choice of each decision."""
+    known = {
+        f"{decision.name}={choice}": (decision.choices, index)
+        for decision in space.decisions
+        for index, choice in enumerate(decision.choices)
+    }
+    columns = np.eye(len(names))
+    is_choice = np.array([name in known for name in names], dtype=bool)
+    kinds: dict[tuple[Any, ...], FloatArray] = {}
+    for column, name in enumerate(names):
+        if name in known:
+            kinds[known[name]] = kinds.get(known[name], np.zeros(len(names))) + columns[column]
+    groups = {"work": columns[:, ~is_choice]}
+    if 0 < len(kinds) < int(is_choice.sum()):
+        groups["tied"] = np.stack(list(kinds.values()), axis=1)
+    groups["choices"] = columns[:, is_choice]
+    return {name: group for name, group in groups.items() if group.shape[1]}

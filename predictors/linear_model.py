@@ -1,0 +1,149 @@
+"""A latency model that is linear in a space's features, fast enough for an inner loop.
+
+Shapes: N architectures, F features, K coordinates of the deviation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..search_spaces import Genotypes
+from .base import LatencyModel
+from .chunks import map_chunks
+from .features import FeatureBasis
+
+FloatArray = npt.NDArray[np.float64]
+
+KEPT_VARIANCE = 0.9999
+"""Share of the mean posterior variance that the factor keeps; the rest is added everywhere."""
+
+
+@dataclass(frozen=True)
+class LinearParameters:
+    """The numbers of a model, in ms: what is saved.
+
+    Args:
+        weights: Mean ``features @ weights + bias`` ``(F,)``.
+        bias: See above.
+        factor: Posterior deviation: ``|features @ factor + factor_bias|`` ``(F, K)``.
+        factor_bias: See above ``(K,)``.
+        variance: Added to the variance of every architecture.
+        relative_noise: Deviation of a measurement as a share of the mean latency.
+        floor_ms: Least mean.
+    """
+
+    weights: FloatArray
+    bias: float
+    factor: FloatArray
+    factor_bias: FloatArray
+    variance: float
+    relative_noise: float
+    floor_ms: float
+
+    def to_arrays(self) -> dict[str, FloatArray]:
+        """As named arrays, for an npz file."""
+        return {f.name: np.asarray(getattr(self, f.name), dtype=np.float64) for f in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LinearParameters:
+        """What :meth:`to_arrays` gave; raises KeyError where an array is missing."""
+        values: dict[str, Any] = {f.name: np.asarray(arrays[f.name], dtype=np.float64) for f in fields(cls)}
+        return cls(**{name: value if value.ndim else float(value) for name, value in values.items()})
+
+
+class LinearLatencyModel(LatencyModel):
+    """Latency as a linear function of features, with a predictive deviation.
+
+    Where the space's features are sums of look-up tables, weights and factor are folded into the
+    tables, so that an architecture costs one look-up a block.
+    """
+
+    def __init__(self, basis: FeatureBasis, parameters: LinearParameters) -> None:
+        self.basis = basis
+        self.parameters = parameters
+
+    def predict(self, genotypes: Genotypes) -> tuple[FloatArray, FloatArray]:
+        """See :meth:`LatencyModel.predict`."""
+        p = self.parameters
+        if not p.factor.shape[1]:
+            mean = self.predict_mean(genotypes)
+            return mean, np.sqrt(np.square(p.relative_noise * mean) + p.variance)
+        mean, deviation = np.empty(len(genotypes)), np.empty(len(genotypes))
+
+        def fill(rows: slice) -> None:
+            values = self._linear(genotypes[rows], with_deviation=True)
+            np.maximum(values[:, 0], p.floor_ms, out=mean[rows])
+            np.einsum("ij,ij->i", values[:, 1:], values[:, 1:], out=deviation[rows])
+            deviation[rows] += p.variance
+            deviation[rows] += np.square(p.relative_noise * mean[rows])
+            np.sqrt(deviation[rows], out=deviation[rows])
+
+        map_chunks(fill, len(genotypes))
+        return mean, deviation
+
+    def predict_mean(self, genotypes: Genotypes) -> FloatArray:
+        """See :meth:`LatencyModel.predict_mean`."""
+        mean = np.empty(len(genotypes))
+
+        def fill(rows: slice) -> None:
+            values = self._linear(genotypes[rows], with_deviation=False)
+            np.maximum(values, self.parameters.floor_ms, out=mean[rows])
+
+        map_chunks(fill, len(genotypes))
+        return mean
+
+    def _linear(self, genotypes: Genotypes, *, with_deviation: bool) -> FloatArray:
+        """Mean, followed by the coordinates of the deviation if asked for."""
+        p = self.parameters
+        if self.basis.additive is not None:
+            folded, offset = self._folded if with_deviation else self._folded_mean
+            return np.asarray(folded.sum(genotypes) + offset)
+        features = self.basis.features(genotypes)
+        if not with_deviation:
+            return np.asarray(features @ p.weights + p.bias)
+        stacked, offset = self._stacked
+        return np.asarray(features @ stacked + offset)
+
+    @cached_property
+    def _stacked(self) -> tuple[FloatArray, FloatArray]:
+        p = self.parameters
+        return np.concatenate([p.weights[:, None], p.factor], axis=1), np.concatenate([[p.bias], p.factor_bias])
+
+    @cached_property
+    def _folded(self) -> tuple[Any, FloatArray]:
+        stacked, offset = self._stacked
+        return self.basis.additive.fold(stacked), offset  # type: ignore[union-attr]
+
+    @cached_property
+    def _folded_mean(self) -> tuple[Any, float]:
+        return self.basis.additive.fold(self.parameters.weights), self.parameters.bias  # type: ignore[union-attr]
+
+
+def factorise(covariance: FloatArray, moment: FloatArray, kept: float = KEPT_VARIANCE) -> tuple[FloatArray, float]:
+    """Few columns C ``(F, K)`` and a constant with ``x C C^T x + constant`` near ``x covariance x``.
+
+    Args:
+        covariance: Of the weights ``(F, F)``.
+        moment: Second moment of the features x over the space ``(F, F)``.
+        kept: Share of the mean of ``x covariance x`` that C explains; the constant is the rest.
+    """
+    lower = _root(covariance)
+    _, singular, right = np.linalg.svd(_root(moment).T @ lower, full_matrices=False)
+    explained = np.cumsum(np.square(singular))
+    total = float(explained[-1])
+    if total <= 0:
+        return np.zeros((len(covariance), 0)), 0.0
+    k = int(np.searchsorted(explained, kept * total)) + 1
+    return lower @ right[:k].T, max(total - float(explained[min(k, len(explained)) - 1]), 0.0)
+
+
+def _root(matrix: FloatArray) -> FloatArray:
+    """L with ``L L^T == matrix``, for a matrix that may be singular."""
+    eigenvalues, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return np.asarray(vectors * np.sqrt(np.maximum(eigenvalues, 0)))
