@@ -54,7 +54,8 @@ class TrainingData:
 class UserTask(Task):
     """Trains with the user's function ``train(model, data, budget) -> metrics``.
 
-    ``train`` trains ``model`` in place and returns its validation metrics, among them ``metric``.
+    ``train`` trains ``model`` in place for ``budget`` (epochs, or whatever the function takes it
+    for) and returns its validation metrics, among them ``metric``.
     If its signature has them, it also gets ``seed``, ``checkpoint`` (a folder, or None) and
     ``progress``. Random numbers of torch (CPU), numpy and ``random`` are seeded around the call
     and put back afterwards.
@@ -192,6 +193,8 @@ class UserTask(Task):
         Raises:
             TaskError: If it fails, or returns no finite figure named ``metric``.
         """
+        if not (math.isfinite(budget) and budget > 0):
+            raise TaskError("not a budget", field="budget", value=budget, allowed="a positive number")
         report = _Curve(progress)
         offered = {"seed": seed, "checkpoint": checkpoint, "progress": report}
         accepted = {name: offered[name] for name in OPTIONAL_ARGUMENTS if _accepts(self._train, name)}

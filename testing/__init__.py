@@ -1,2 +1,25 @@
 """Conformance suites: subclass one, give it a fixture, and pytest runs the contract against
 your implementation."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "DeviceSuite": ".device_suite",
+    "EvaluatorSuite": ".evaluator_suite",
+    "TaskSuite": ".task_suite",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
