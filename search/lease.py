@@ -35,7 +35,7 @@ def is_dead(worker: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(start)) > 1.0
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(start)) > 1.0)
     except psutil.NoSuchProcess:
         return True
 

@@ -122,7 +122,8 @@ class Objective(ABC):
     def losses(self, metrics: Mapping[str, FloatArray], limit_ms: float | None) -> FloatArray:
         """Values ``(N, M)`` with every column to be minimised."""
         signs = np.array([-1.0 if d == "maximize" else 1.0 for d in self.directions])
-        return self.values(metrics, limit_ms) * signs
+        losses: FloatArray = self.values(metrics, limit_ms) * signs
+        return losses
 
     def violation(self, mean_ms: FloatArray, std_ms: FloatArray, limit_ms: float | None) -> FloatArray:
         """Relative excess over the limit ``(N,)``: at most 0 where it holds with the confidence,

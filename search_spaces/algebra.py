@@ -113,7 +113,8 @@ class GenotypeAlgebra:
             raise SpaceError(
                 "not an architecture key", field="key", value=key, allowed="choice indices joined by dots"
             ) from error
-        return self.validate(row[None])[0]
+        valid: Genotypes = self.validate(row[None])[0]
+        return valid
 
     def hashes(self, genotypes: Genotypes) -> npt.NDArray[np.uint64]:
         """64-bit hashes of rows ``(N,)``, for removing duplicates in large populations.
@@ -121,9 +122,8 @@ class GenotypeAlgebra:
         Multiply-shift hashing with fixed odd 64-bit multipliers; collisions are as rare as for
         random numbers: about n^2 / 2^65.
         """
-        multipliers = np.random.default_rng(0x6E0).integers(
-            1, 2**63, size=genotypes.shape[1], dtype=np.uint64
-        ) * np.uint64(2) + np.uint64(1)
+        halves = np.random.default_rng(0x6E0).integers(1, 2**63, size=genotypes.shape[1], dtype=np.uint64)
+        multipliers: npt.NDArray[np.uint64] = np.asarray(halves) * np.uint64(2) + np.uint64(1)
         result = np.zeros(len(genotypes), dtype=np.uint64)
         for gene in range(genotypes.shape[1]):
             result += genotypes[:, gene].astype(np.uint64) * multipliers[gene]

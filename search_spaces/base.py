@@ -194,7 +194,8 @@ class SearchSpace(ABC):
 
     def genotype(self, config: Mapping[str, Any]) -> Genotypes:
         """The canonical row ``(D,)`` of a config."""
-        return self.canonical(self.algebra.genotype(config)[None])[0]
+        row: Genotypes = self.canonical(self.algebra.genotype(config)[None])[0]
+        return row
 
     def architecture(self, row: Genotypes) -> Architecture:
         """The identity of one row, as records and files carry it."""
