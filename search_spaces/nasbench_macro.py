@@ -1,4 +1,7 @@
-"""NAS-Bench-Macro: 6,561 chains of inverted bottlenecks with published CIFAR-10 accuracies (xiusu/NAS-Bench-Macro)."""
+"""NAS-Bench-Macro: 6,561 chains of inverted bottlenecks with published CIFAR-10 accuracies.
+
+Table: github.com/xiusu/NAS-Bench-Macro (Apache-2.0).
+"""
 
 from __future__ import annotations
 
