@@ -65,7 +65,9 @@ class LocalDevice(Device):
     ) -> None:
         cores = os.cpu_count() or 1
         if not 1 <= threads <= cores:
-            raise ConfigError("not a number of threads here", field="device.threads", value=threads, allowed=f"1 to {cores}")
+            raise ConfigError(
+                "not a number of threads here", field="device.threads", value=threads, allowed=f"1 to {cores}"
+            )
         if statistic not in STATISTICS:
             raise ConfigError("no such statistic", field="device.statistic", value=statistic, allowed=STATISTICS)
         self.threads = threads

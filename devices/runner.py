@@ -10,6 +10,7 @@ import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias
 from zlib import crc32
 
@@ -101,7 +102,7 @@ class Session:
         for name, _ in self._calls():
             marks.append((name, mark()))
         parts = dict.fromkeys(self._graphs, 0.0)
-        for (_, start), (name, end) in zip(marks, marks[1:], strict=False):
+        for (_, start), (name, end) in pairwise(marks):
             parts[name] += elapsed_ms(start, end)
         return elapsed_ms(marks[0][1], marks[-1][1]), parts
 
@@ -121,7 +122,11 @@ class Session:
         """Runs the plan, one call at a time, feeding outputs to inputs of the calls that follow."""
         state: dict[str, Any] = {}
         for call in self._plan:
-            function, inputs, outputs = self._graphs[call.graph], self._inputs[call.graph], self._jobs[call.graph].outputs
+            function, inputs, outputs = (
+                self._graphs[call.graph],
+                self._inputs[call.graph],
+                self._jobs[call.graph].outputs,
+            )
             for _ in range(call.times):
                 fed = {name: state.get(name, tensor) for name, tensor in inputs.items()} if state else inputs
                 values = function(fed)

@@ -106,9 +106,7 @@ def verdict(
 ) -> Verdict:
     """``good``: enough processes agree, whatever the others suffered. Else ``throttled`` where the
     machine itself changed its speed (the reference drifted by more than 10 %), else ``noisy``."""
-    if interval is not None and processes >= protocol.min_processes:
-        if interval[1] - interval[0] <= protocol.target_interval * value:
-            return "good"
+    width = math.inf if interval is None else interval[1] - interval[0]
+    if processes >= protocol.min_processes and width <= protocol.target_interval * value:
+        return "good"
     return "throttled" if drift is not None and drift > DRIFT_LIMIT else "noisy"
-
-

@@ -78,9 +78,7 @@ class _Round:
             finally:
                 gc.collect()
             after = self._time_reference()
-            sample = Sample(
-                plan, parts, n_runs, n_warmup, peak, _mean(before, after), self._realtime, self._pinned
-            )
+            sample = Sample(plan, parts, n_runs, n_warmup, peak, _mean(before, after), self._realtime, self._pinned)
             self._events(event="result", model=index, sample=sample.to_dict())
             before = after
 
@@ -115,9 +113,7 @@ def warm_up(session: Session, protocol: Protocol) -> int:
     n = 0
     while True:
         spent = time.perf_counter() - start
-        if spent > protocol.time_cap_s or (
-            n >= protocol.warmup_runs and spent >= protocol.time_cap_s * WARMUP_SHARE
-        ):
+        if spent > protocol.time_cap_s or (n >= protocol.warmup_runs and spent >= protocol.time_cap_s * WARMUP_SHARE):
             return n
         session.run()
         n += 1
