@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import PredictorError
 from ..search_spaces import Genotypes, SearchSpace
+from ..search_spaces.variation import distinct
 
 FloatArray = npt.NDArray[np.float64]
 Criterion: TypeAlias = Literal["a", "d"]
@@ -125,12 +126,6 @@ def candidates(space: SearchSpace, *, seed: int, n: int = CANDIDATES) -> Genotyp
     sampled = space.sample(n, rng)
     corners = [_climb(space, sampled, sign, rng) for sign in (1.0, -1.0)]
     return distinct(space, np.concatenate([sampled, *corners]))
-
-
-def distinct(space: SearchSpace, genotypes: Genotypes) -> Genotypes:
-    """First occurrences, in order."""
-    _, first = np.unique(space.algebra.hashes(genotypes), return_index=True)
-    return genotypes[np.sort(first)]
 
 
 def _climb(space: SearchSpace, start: Genotypes, sign: float, rng: np.random.Generator) -> Genotypes:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..search_spaces import Genotypes
+from ..search_spaces.chunks import map_chunks
 from .base import LatencyModel
-from .chunks import map_chunks
 from .features import FeatureBasis
 
 FloatArray = npt.NDArray[np.float64]
 
-KEPT_VARIANCE = 0.9999
+KEPT_VARIANCE = 0.99
 """Share of the mean posterior variance that the factor keeps; the rest is added everywhere."""
 
 

@@ -18,6 +18,18 @@ from .decision import Choice, Decision
 Genotypes: TypeAlias = npt.NDArray[np.int8]
 GENE_DTYPE = np.int8
 
+HASH_CHUNK = 4096
+_HASH_START = np.uint64(0x9E3779B97F4A7C15)
+_HASH_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+_HASH_FINAL = np.uint64(0x94D049BB133111EB)
+
+_BYTE_MASKS: npt.NDArray[np.uint64] = (
+    -np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.int8)
+).view(np.uint64)[:, 0]
+"""For each byte, eight bytes that are all ones where its bits are one."""
+
+MAX_SPARSE_RATE = 0.25
+
 
 class GenotypeAlgebra:
     """What every space can do with populations, compiled once from its decisions."""
@@ -81,14 +93,12 @@ class GenotypeAlgebra:
         """Moves each gene to another choice with probability ``rate``; not yet canonical."""
         n, d = genotypes.shape
         result = genotypes.copy()
-        count = rng.binomial(n * d, rate)
-        cells = rng.integers(0, n * d, size=count)
-        flat = result.reshape(-1)
+        cells = _bernoulli_cells(n * d, rate, rng)
         cardinality = self.cardinalities[cells % d]
-        step = 1 + (rng.random(count, dtype=np.float32) * (cardinality - 1)).astype(np.int64)
-        flat[cells] = ((genotypes.reshape(-1)[cells] + np.minimum(step, cardinality - 1)) % cardinality).astype(
-            GENE_DTYPE
-        )
+        step = 1 + (rng.random(len(cells), dtype=np.float32) * (cardinality - 1)).astype(np.int64)
+        flat = result.reshape(-1)
+        moved = flat[cells] + np.minimum(step, cardinality - 1)
+        flat[cells] = np.where(moved >= cardinality, moved - cardinality, moved)
         return result
 
     def crossover(self, mothers: Genotypes, fathers: Genotypes, rng: np.random.Generator) -> Genotypes:
@@ -97,9 +107,13 @@ class GenotypeAlgebra:
             raise SpaceError(
                 "parents differ in shape", field="fathers", value=fathers.shape, allowed=str(mothers.shape)
             )
-        n, d = mothers.shape
-        bits = np.unpackbits(np.frombuffer(rng.bytes((n * d + 7) // 8), dtype=np.uint8), count=n * d)
-        return np.where(bits.reshape(n, d).view(bool), mothers, fathers)
+        # Each random byte becomes eight whole-byte masks by one look-up; father ^ (mother ^ father) & mask then
+        # chooses without a branch.
+        words = _BYTE_MASKS[np.frombuffer(rng.bytes((mothers.size + 7) // 8), dtype=np.uint8)]
+        children: Genotypes = np.bitwise_xor(mothers, fathers)
+        children &= words.view(GENE_DTYPE)[: mothers.size].reshape(mothers.shape)
+        children ^= fathers
+        return children
 
     def keys(self, genotypes: Genotypes) -> list[str]:
         """Stable text keys of canonical rows, for ledger and store: indices joined by dots."""
@@ -119,17 +133,26 @@ class GenotypeAlgebra:
     def hashes(self, genotypes: Genotypes) -> npt.NDArray[np.uint64]:
         """64-bit hashes of rows ``(N,)``, for removing duplicates in large populations.
 
-        Multiply-shift hashing with fixed odd 64-bit multipliers; collisions are as rare as for
-        random numbers: about n^2 / 2^65.
+        Eight genes make a word, and each word is mixed into the hash by a multiplication with an
+        odd constant and a shift, which lose nothing. Collisions are as rare as for random numbers:
+        about n^2 / 2^65. Not for storage: constants may change between versions.
         """
-        halves = np.random.default_rng(0x6E0).integers(1, 2**63, size=genotypes.shape[1], dtype=np.uint64)
-        multipliers: npt.NDArray[np.uint64] = np.asarray(halves) * np.uint64(2) + np.uint64(1)
-        result = np.zeros(len(genotypes), dtype=np.uint64)
-        for gene in range(genotypes.shape[1]):
-            result += genotypes[:, gene].astype(np.uint64) * multipliers[gene]
-        result ^= result >> np.uint64(29)
-        result *= np.uint64(0xBF58476D1CE4E5B9)
-        return result ^ (result >> np.uint64(32))
+        n, d = genotypes.shape
+        result = np.empty(n, dtype=np.uint64)
+        for start in range(0, n, HASH_CHUNK):
+            rows = genotypes[start : start + HASH_CHUNK]
+            padded = np.zeros((len(rows), -(-d // 8) * 8), dtype=GENE_DTYPE)
+            padded[:, :d] = rows
+            words = np.ascontiguousarray(padded.view(np.uint64).T)
+            mixed = np.full(len(rows), _HASH_START, dtype=np.uint64)
+            for word in words:
+                mixed ^= word
+                mixed *= _HASH_FACTOR
+                mixed ^= mixed >> np.uint64(32)
+            mixed *= _HASH_FINAL
+            mixed ^= mixed >> np.uint64(29)
+            result[start : start + HASH_CHUNK] = mixed
+        return result
 
     def validate(self, genotypes: npt.NDArray[Any]) -> Genotypes:
         """``genotypes`` as int8 ``(N, D)``.
@@ -198,3 +221,24 @@ class GenotypeAlgebra:
         if found is None:
             raise SpaceError("no such choice", field=name, value=value, allowed=self.decisions[gene].choices)
         return found
+
+
+def _bernoulli_cells(n: int, rate: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Which of ``n`` cells are hit, each independently with probability ``rate``, in order.
+
+    At low rates the gaps between hits are drawn (they are geometric), which costs as much as there
+    are hits rather than cells.
+    """
+    if rate <= 0.0 or n == 0:
+        return np.zeros(0, dtype=np.int64)
+    if rate > MAX_SPARSE_RATE:
+        return np.flatnonzero(rng.random(n, dtype=np.float32) < rate)
+    expected = n * rate
+    draws = int(expected + 6 * np.sqrt(expected) + 16)
+    cells = np.zeros(0, dtype=np.int64)
+    last = -1
+    while last < n:
+        gaps = 1 + np.floor(rng.standard_exponential(draws) / -np.log1p(-rate)).astype(np.int64)
+        cells = np.concatenate([cells, last + np.cumsum(gaps)])
+        last = int(cells[-1])
+    return cells[: int(np.searchsorted(cells, n))]

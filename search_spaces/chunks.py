@@ -37,4 +37,4 @@ def threads() -> int:
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:
     """One pool a process: threads do not survive a fork."""
-    return ThreadPoolExecutor(threads(), thread_name_prefix="gnomon-predict")
+    return ThreadPoolExecutor(threads(), thread_name_prefix="gnomon")
