@@ -1,0 +1,46 @@
+"""How each plot is to be read, in two or three sentences beside it."""
+
+from __future__ import annotations
+
+from ..records import StudySummary
+from .format import words
+from .verdict import is_published
+
+
+def caption(summary: StudySummary, plot: str) -> str:
+    """The caption of a plot by its file's name without suffix."""
+    if plot.startswith("front"):
+        return _front(summary)
+    return {
+        "predicted_measured": _agreement(summary),
+        "hypervolume": "How much of the space of quality and cost the search's front covers after each distinct "
+        "evaluation, as a share of the final one. A curve that still climbs at its end says that more evaluations "
+        "(study.evaluations) would have helped. Shares of different studies do not compare.",
+        "importance": f"The share of the variance of {words(summary.metric)} among the evaluated architectures that "
+        "each decision explains (fANOVA). It holds for the architectures that were evaluated, not for the whole space.",
+    }[plot]
+
+
+def _front(summary: StudySummary) -> str:
+    failed = sum(t.state == "failed" for t in summary.trials)
+    text = "Small dots are candidates as the search saw them: predicted cost, "
+    if summary.recorded:
+        text += f"{words(summary.metric)} from a published table. "
+    else:
+        text += f"validation {words(summary.metric)} after the search's short training. "
+    latency = "recorded" if is_published(summary.setting) else "measured"
+    text += f"Large labelled ones are finalised models: {latency} latency"
+    text += "" if latency == "recorded" else " with its 90 % interval"
+    text += "." if summary.recorded else f", test {words(summary.metric)} after full training."
+    if summary.limit_ms is not None:
+        text += " Beyond the dashed line the latency limit is broken."
+    return f"{text} {failed} failed evaluation{'' if failed == 1 else 's'} not shown." if failed else text
+
+
+def _agreement(summary: StudySummary) -> str:
+    kind = "recorded" if is_published(summary.setting) else "measured"
+    return (
+        f"On the line a prediction equals the {kind} latency; the band is ±10 %. Grey: reference architectures, each "
+        "predicted without its own measurement where the predictor allows, so that the figure is honest. Coloured: "
+        "finalised models, which the predictor never saw. Vertical bars are the predicted 90 % interval."
+    )
