@@ -101,12 +101,14 @@ def stratified_split(
     if seed < 0:
         raise ConfigError("not a seed", field="task.split_seed", value=seed, allowed="integers from 0")
     chosen: dict[str, list[IndexArray]] = {split: [] for split in SPLITS}
+    uses_everything = train + validation + test > 1 - 1e-9
     classes = range(max(len(names), int(labels.max(initial=-1)) + 1))
     for label in classes:
         members = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
         n_validation = max(1, round(validation * len(members)))
         n_test = max(1, round(test * len(members)))
-        n_train = min(len(members) - n_validation - n_test, max(1, round(train * len(members))))
+        rest = len(members) - n_validation - n_test
+        n_train = rest if uses_everything else min(rest, max(1, round(train * len(members))))
         if n_train < 1:
             raise DataError(
                 "too few different examples of a class for train, validation and test",
