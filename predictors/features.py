@@ -128,3 +128,13 @@ def _groups(space: SearchSpace, names: list[str]) -> dict[str, FloatArray]:
         groups["tied"] = np.stack(list(kinds.values()), axis=1)
     groups["choices"] = columns[:, is_choice]
     return {name: group for name, group in groups.items() if group.shape[1]}
+
+
+def choice_names(space: SearchSpace) -> list[str]:
+    """Names of the columns of :func:`one_hot`."""
+    return [f"{decision.name}={choice}" for decision in space.decisions for choice in decision.choices]
+
+
+def one_hot(space: SearchSpace, genotypes: Genotypes) -> npt.NDArray[np.float32]:
+    """Which choice each active decision takes ``(N, C)``, whatever the space's own encoding."""
+    return SearchSpace.encode(space, genotypes)

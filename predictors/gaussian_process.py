@@ -13,8 +13,11 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-LENGTH_SCALES = (0.5, 1.0, 2.0, 4.0)
-LINEAR_SHARES = (0.0, 0.3, 1.0, 3.0)
+LENGTH_SCALES = (0.5, 1.0, 2.0)
+LINEAR_SHARES = (0.0, 0.3, 2.0)
+RELEVANCES = (0.15, 0.5, 1.0)
+"""How much the second group of features may count beside the first."""
+
 NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
 MAX_EVIDENCE_POINTS = 200
 """The grid costs an eigendecomposition a kernel, so it looks at this many points at most."""
@@ -47,23 +50,26 @@ class _Kernel:
 class GaussianProcess:
     """Zero-mean Gaussian process with a Matérn 5/2 + linear kernel.
 
-    Length scale, linear share and noise come from a small grid by marginal likelihood, with the
-    overall scale maximised in closed form (Rasmussen and Williams 2006, sections 5.4.1-5.4.2), so
-    that fitting is deterministic and takes milliseconds.
+    Length scale, linear share, the relevance of the second group of features, and noise come from
+    a small grid by marginal likelihood, with the overall scale maximised in closed form (Rasmussen
+    and Williams 2006, sections 5.4.1-5.4.2), so that fitting is deterministic and quick.
 
     Args:
-        features: ``(N, F)``, already scaled; divided by sqrt(F) here, so that distances between
-            typical points are near 1 whatever F is.
+        features: ``(N, F)``, already scaled; each group is divided by the root of its size here,
+            so that distances between typical points are near 1 whatever F is.
         targets: ``(N,)``, already centred.
+        split: Columns from here on are the second group; F if there is none.
     """
 
-    def __init__(self, features: npt.NDArray[np.floating], targets: FloatArray) -> None:
+    def __init__(self, features: npt.NDArray[np.floating], targets: FloatArray, split: int) -> None:
         from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-        self._root = np.sqrt(max(features.shape[1], 1))
-        x = features.astype(np.float64) / self._root
-        step = max(1, -(-len(x) // MAX_EVIDENCE_POINTS))
-        self.kernel, self.noise = _most_likely(x[::step], targets[::step])
+        step = max(1, -(-len(features) // MAX_EVIDENCE_POINTS))
+        scales = _scales(features.shape[1], split)
+        self.kernel, self.noise, self._column_scale = _most_likely(
+            features[::step].astype(np.float64), targets[::step], scales
+        )
+        x = features * self._column_scale
         gram = self.kernel(x, x)
         gram[np.diag_indices_from(gram)] += self.noise
         factor = cho_factor(gram, lower=True)
@@ -84,7 +90,7 @@ class GaussianProcess:
         variance = np.empty(len(features))
         for start in range(0, len(features), QUERY_CHUNK):
             rows = slice(start, start + QUERY_CHUNK)
-            q = features[rows].astype(np.float32) / np.float32(self._root)
+            q = features[rows].astype(np.float32) * self._column_scale.astype(np.float32)
             cross = self.kernel(q, self._x)
             mean[rows] = cross @ self._weights
             explained = np.square(cross @ self._whiten).sum(1)
@@ -92,9 +98,19 @@ class GaussianProcess:
         return mean, variance * self.scale
 
 
-def _most_likely(x: FloatArray, targets: FloatArray) -> tuple[_Kernel, float]:
-    """Kernel and noise of the largest marginal likelihood on the grid."""
-    return max(_evidence(x, targets), key=lambda item: item[0])[1:]
+def _scales(n_features: int, split: int) -> list[FloatArray]:
+    """Factors on the columns ``(F,)``, one for each relevance of the second group."""
+    if split in (0, n_features):
+        return [np.full(n_features, 1.0 / np.sqrt(max(n_features, 1)))]
+    first = np.full(split, 1.0 / np.sqrt(split))
+    second = np.full(n_features - split, 1.0 / np.sqrt(n_features - split))
+    return [np.concatenate([first, relevance * second]) for relevance in RELEVANCES]
+
+
+def _most_likely(x: FloatArray, targets: FloatArray, scales: list[FloatArray]) -> tuple[_Kernel, float, FloatArray]:
+    """Kernel, noise and column scales of the largest marginal likelihood on the grid."""
+    best = max(((*found, scale) for scale in scales for found in _evidence(x * scale, targets)), key=lambda f: f[0])
+    return best[1:]
 
 
 def _evidence(x: FloatArray, targets: FloatArray) -> Iterator[tuple[float, _Kernel, float]]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import PredictorError
 from ..search_spaces import Genotypes, SearchSpace
+from .features import choice_names, one_hot
 from .gaussian_process import GaussianProcess
 from .normal_scores import NormalScores
 
@@ -62,7 +63,7 @@ class EnsembleQualityPredictor(QualityPredictor):
     deviation is scaled so that held-out residuals have unit variance.
 
     Args:
-        space: Where the architectures come from; its ``encode`` gives the features.
+        space: Where the architectures come from; its ``encode`` and its decisions give the features.
         seed: Of the trees.
         trees: Their number.
     """
@@ -72,7 +73,12 @@ class EnsembleQualityPredictor(QualityPredictor):
         if trees < 1:
             raise PredictorError("no trees", field="trees", value=trees, allowed="at least 1")
         self.trees = trees
-        self._centre, self._scale = _feature_scale(space, seed)
+        choices = set(choice_names(space))
+        self._work = np.array([i for i, name in enumerate(space.feature_names) if name not in choices], dtype=np.int64)
+        self._centre, self._scale = np.zeros(1, dtype=np.float32), np.ones(1, dtype=np.float32)
+        self._centre, self._scale = _centre_and_scale(
+            self._features(space.sample(SCALING_SAMPLE, np.random.default_rng(seed)))
+        )
         self._scores: NormalScores | None = None
         self._process: GaussianProcess
         self._forest: Any
@@ -86,7 +92,7 @@ class EnsembleQualityPredictor(QualityPredictor):
         scores = NormalScores(quality)
         targets = scores.forward
         features = self._features(genotypes)
-        self._process = GaussianProcess(features, targets)
+        self._process = GaussianProcess(features, targets, len(self._work))
         self._forest, held_out = self._grow(features, targets)
         self._forest_variance = max(float(np.square(targets - held_out).mean()), 1e-6)
         self._share = _mixing_share(self._process.loo_mean, held_out, targets)
@@ -106,7 +112,10 @@ class EnsembleQualityPredictor(QualityPredictor):
         return self._scores.inverse(mean, np.sqrt(variance * self._inflation))
 
     def _features(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
-        return (self.space.encode(genotypes) - self._centre) * self._scale
+        """What the space counts, then which choice each decision takes, all scaled ``(N, F)``."""
+        work = self.space.encode(genotypes)[:, self._work]
+        features = np.concatenate([work, one_hot(self.space, genotypes)], axis=1)
+        return np.asarray((features - self._centre) * self._scale)
 
     def _grow(self, features: npt.NDArray[np.float32], targets: FloatArray) -> tuple[Any, FloatArray]:
         """The trees, and what those that did not see a point say of it ``(N,)``."""
@@ -131,13 +140,11 @@ class EnsembleQualityPredictor(QualityPredictor):
         return mean, share * variance + (1 - share) * self._forest_variance + spread
 
 
-def _feature_scale(space: SearchSpace, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Centre and inverse deviation of each feature over random architectures of the space; 0 for
-    features that never vary there."""
-    sample = space.encode(space.sample(SCALING_SAMPLE, np.random.default_rng(seed))).astype(np.float64)
-    deviation = sample.std(axis=0)
-    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-9)
-    return sample.mean(axis=0).astype(np.float32), inverse.astype(np.float32)
+def _centre_and_scale(sample: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Centre and inverse deviation of each column over a sample; 0 for columns that never vary."""
+    deviation = sample.std(axis=0, dtype=np.float64)
+    inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+    return sample.mean(axis=0, dtype=np.float64).astype(np.float32), inverse.astype(np.float32)
 
 
 def _mixing_share(process: FloatArray, forest: FloatArray, targets: FloatArray) -> float:
