@@ -64,7 +64,9 @@ def _target(file: Traversable) -> str:
     from yaml import YAMLError
 
     try:
-        config = OmegaConf.create(file.read_text(encoding="utf-8"))
+        config = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
+        if not isinstance(config, dict):
+            raise TypeError("not a mapping")
         return str(config["_target_"])
     except (OmegaConfBaseException, YAMLError, KeyError, TypeError, AttributeError) as error:
         raise DeviceError("not a device's configuration", field="file", value=file.name) from error

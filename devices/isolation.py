@@ -92,19 +92,20 @@ def _run_process(
                 return _Death(busy, what if busy is not None else "did not start, or hung on the reference model")
             if event is None:
                 return _Death(busy, child.cause_of_death())
-            kind, model = event["event"], event.get("model")
+            kind = event["event"]
             if kind == "done":
                 return None
             if kind == "start":
-                busy = None if model == REFERENCE else indices[model]
+                busy = None if event["model"] == REFERENCE else indices[event["model"]]
                 deadline = time.monotonic() + job.protocol.timeout_s
             elif kind in ("result", "failed"):
+                index = indices[event["model"]]
                 if kind == "result":
-                    result.samples[indices[model]] = Sample.from_dict(event["sample"])
+                    result.samples[index] = Sample.from_dict(event["sample"])
                 else:
-                    result.errors[indices[model]] = event["error"]
+                    result.errors[index] = event["error"]
                 if on_model:
-                    on_model(indices[model])
+                    on_model(index)
 
 
 class Child:

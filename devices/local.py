@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from .isolation import machine_to_oneself, quiet_cores, realtime_is_safe, run_ro
 from .jobs import ModelJob, RoundJob, Sample
 from .protocol import Protocol
 from .reference import reference_job
-from .sampling import summarise
+from .sampling import Summary, process_values, summarise, typical_noise
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,13 @@ class _Measuring:
             return True
         if len(samples) < self._protocol.min_processes:
             return False
-        return summarise(samples, self._device.statistic, self._protocol).verdict == "good"
+        return self._summary(index).verdict == "good"
+
+    def _summary(self, index: int) -> Summary:
+        """One model's summary, with the noise that all models of this measurement show."""
+        statistic = self._device.statistic
+        series = [process_values(samples, statistic) for samples in self._samples.values()]
+        return summarise(self._samples[index], statistic, self._protocol, noise=typical_noise(series))
 
     def _round(self, number: int, indices: list[int]) -> None:
         rng = np.random.default_rng((self._seed, number))
@@ -202,7 +208,7 @@ class _Measuring:
     def _measurement(self, index: int) -> Measurement:
         deployable, samples, device = self._deployables[index], self._samples[index], self._device
         error = self._errors.get(index)
-        summary = summarise(samples, device.statistic, self._protocol) if samples and error is None else None
+        summary = self._summary(index) if samples and error is None else None
         fingerprint = machine_fingerprint(
             device.runtime(),
             device.threads,
@@ -210,19 +216,23 @@ class _Measuring:
             pinned=bool(samples) and all(s.pinned for s in samples),
             realtime=bool(samples) and all(s.realtime for s in samples),
         )
-        identity = {
-            "architecture": deployable.name,
-            "setting": device.setting(deployable.workload),
-            "protocol": self._protocol.id,
-            "statistic": device.statistic,
-            "fingerprint": fingerprint,
-            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        measurement = Measurement(
+            architecture=deployable.name,
+            setting=device.setting(deployable.workload),
+            protocol=self._protocol.id,
+            statistic=device.statistic,
+            verdict="failed",
+            fingerprint=fingerprint,
+            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         if summary is None:
-            return Measurement(**identity, verdict="failed", error=error or "no process gave a result")
-        return Measurement(
-            **identity,
-            **summary.values,
+            return replace(measurement, error=error or "no process gave a result")
+        return replace(
+            measurement,
+            minimum=summary.quantiles.minimum,
+            p10=summary.quantiles.p10,
+            median=summary.quantiles.median,
+            p90=summary.quantiles.p90,
             verdict=summary.verdict,
             interval=summary.interval,
             process_values=summary.process_values,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
@@ -94,18 +95,19 @@ class RecordedDevice(Device):
         return value
 
     def _measurement(self, deployable: Deployable, found: float | str, protocol: Protocol) -> Measurement:
-        identity = {
-            "architecture": deployable.name,
-            "setting": self.setting(deployable.workload),
-            "protocol": protocol.id,
-            "statistic": self.statistic,
-            "fingerprint": self.fingerprint(),
-            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        measurement = Measurement(
+            architecture=deployable.name,
+            setting=self.setting(deployable.workload),
+            protocol=protocol.id,
+            statistic=self.statistic,
+            verdict="failed",
+            fingerprint=self.fingerprint(),
+            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         if isinstance(found, str):
-            return Measurement(**identity, verdict="failed", error=found)
-        return Measurement(
-            **identity,
+            return replace(measurement, error=found)
+        return replace(
+            measurement,
             verdict="good",
             minimum=found,
             p10=found,

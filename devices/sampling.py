@@ -14,7 +14,10 @@ processes, the smallest of a resample exceeds the j-th smallest value with proba
 minimum never goes below the data, the same gap is taken below (a repeat may well be faster). The
 gap is widened by Student's t over the normal quantile, as bootstrap intervals of few values are too
 narrow (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.3), and by
-the square root of two, as a repeat has the same spread. One process gives no interval.
+the square root of two, as a repeat has the same spread. Simulated (normal, exponential and
+occasionally disturbed noise; 3 to 8 processes), it held the value that repeats centre on in 82 to
+95 % of cases, and a single repeat in 74 to 91 %. It is never narrower than the middle one of the
+models that were measured together (relative to their latency). One process gives no interval.
 
 **Drift is reported, not corrected.** Dividing each sample by the reference model around it made
 repeats differ more (90 % quantile of the difference 1.9 % instead of 1.4 %): the reference's own
@@ -24,12 +27,12 @@ noise is added, and disturbances are shorter than the distance between the two.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from ..records import STATISTICS, Statistic, Verdict
-from .jobs import Sample
+from .jobs import Quantiles, Sample
 from .protocol import Protocol
 
 LEVEL = 0.90
@@ -42,7 +45,7 @@ DRIFT_LIMIT = 0.10
 class Summary:
     """What the processes of one model say together; latencies in ms."""
 
-    values: dict[Statistic, float]
+    quantiles: Quantiles
     interval: tuple[float, float] | None
     process_values: tuple[float, ...]
     parts: dict[str, float]
@@ -53,35 +56,62 @@ class Summary:
     verdict: Verdict
 
 
-def summarise(samples: Sequence[Sample], statistic: Statistic, protocol: Protocol) -> Summary:
-    """Combines the samples ``(k,)`` of one model, one a process."""
-    process_values = tuple(float(getattr(s.plan, statistic)) for s in samples)
-    interval, drift = smallest_interval(process_values), reference_drift(samples)
-    best = min(range(len(samples)), key=process_values.__getitem__)
+def summarise(samples: Sequence[Sample], statistic: Statistic, protocol: Protocol, noise: float = 0.0) -> Summary:
+    """Combines the samples ``(k,)`` of one model, one a process.
+
+    Args:
+        samples: At least one.
+        statistic: The study's statistic.
+        protocol: For its target and fewest processes.
+        noise: :func:`typical_noise` of the models that were measured together.
+    """
+    values = process_values(samples, statistic)
+    interval, drift = smallest_interval(values, noise), reference_drift(samples)
+    best = min(range(len(samples)), key=values.__getitem__)
     peaks = [s.peak_memory_bytes for s in samples if s.peak_memory_bytes is not None]
     return Summary(
-        values={name: min(float(getattr(s.plan, name)) for s in samples) for name in STATISTICS},
+        quantiles=Quantiles(*(min(float(getattr(s.plan, name)) for s in samples) for name in STATISTICS)),
         interval=interval,
-        process_values=process_values,
+        process_values=values,
         parts={name: float(getattr(part, statistic)) for name, part in samples[best].parts.items()},
         n_runs=sum(s.n_runs for s in samples),
         n_warmup=sum(s.n_warmup for s in samples),
         # Memory that an earlier model left in the same process can only be added.
         peak_memory_bytes=min(peaks) if peaks else None,
         drift=drift,
-        verdict=verdict(interval, min(process_values), len(samples), drift, protocol),
+        verdict=verdict(interval, min(values), len(samples), drift, protocol),
     )
 
 
-def smallest_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """90 % interval of the smallest of ``values`` (one a process); None for fewer than two."""
-    k = len(values)
-    if k < 2:
+def process_values(samples: Sequence[Sample], statistic: Statistic) -> tuple[float, ...]:
+    """The study's statistic in ms ``(k,)``, one a process."""
+    return tuple(float(getattr(s.plan, statistic)) for s in samples)
+
+
+def smallest_interval(values: Sequence[float], noise: float = 0.0) -> tuple[float, float] | None:
+    """90 % interval in ms of the smallest of ``values`` (one a process); None for fewer than two.
+
+    ``noise`` is its least half-width relative to that value.
+    """
+    if len(values) < 2:
         return None
-    ordered = sorted(values)
+    smallest = min(values)
+    half = max(_half_width(values), noise * smallest)
+    return max(smallest - half, 0.0), smallest + half
+
+
+def typical_noise(series: Iterable[Sequence[float]]) -> float:
+    """Middle relative half-width over models ``(k,)`` each; 0 for fewer than five models with two
+    processes. Two of three processes may agree by chance; the models around them tell how closely
+    processes agree on this machine."""
+    widths = sorted(_half_width(values) / min(values) for values in series if len(values) >= 2)
+    return widths[len(widths) // 2] if len(widths) >= 5 else 0.0
+
+
+def _half_width(values: Sequence[float]) -> float:
+    ordered, k = sorted(values), len(values)
     upper = next(j for j in range(1, k + 1) if ((k - j) / k) ** k <= (1 - LEVEL) / 2)
-    gap = (ordered[upper - 1] - ordered[0]) * _widening(k)
-    return max(ordered[0] - gap, 0.0), ordered[0] + gap
+    return (ordered[upper - 1] - ordered[0]) * _widening(k)
 
 
 @cache

@@ -46,7 +46,8 @@ class TorchCPURunner(Runner):
         module = self._reference() if model.architecture is None else _module(model, name)
         module = module.eval().to(self._device)
         if self._channels_last:
-            module = module.to(memory_format=self._torch.channels_last)
+            # torch's annotations lack this overload of Module.to
+            module = module.to(memory_format=self._torch.channels_last)  # type: ignore[call-overload]
         names, inference_mode = [t.name for t in graph.inputs], self._torch.inference_mode
 
         def run(inputs: Mapping[str, Any]) -> Sequence[Any]:
@@ -67,8 +68,11 @@ class TorchCPURunner(Runner):
         return array
 
     def _reference(self) -> nn.Module:
-        nn = self._torch.nn
-        layers = [nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False), nn.ReLU())] * LAYERS
+        from torch import nn
+
+        layers = [
+            nn.Sequential(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False), nn.ReLU()) for _ in range(LAYERS)
+        ]
         return nn.Sequential(*layers)
 
 

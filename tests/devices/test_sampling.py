@@ -7,7 +7,7 @@ import pytest
 
 from gnomon.devices import Protocol
 from gnomon.devices.jobs import Quantiles, Sample
-from gnomon.devices.sampling import DRIFT_LIMIT, reference_drift, smallest_interval, summarise
+from gnomon.devices.sampling import DRIFT_LIMIT, reference_drift, smallest_interval, summarise, typical_noise
 
 
 def sample(ms: float, reference: float | None = 1.0, peak: int | None = 100) -> Sample:
@@ -21,7 +21,7 @@ PROTOCOL = Protocol(min_processes=3, target_interval=0.03)
 
 def test_the_least_disturbed_process_counts():
     summary = summarise([sample(1.5, peak=300), sample(1.0, peak=200), sample(1.001)], "median", PROTOCOL)
-    assert summary.values == pytest.approx({"minimum": 0.9, "p10": 0.95, "median": 1.0, "p90": 1.5})
+    assert summary.quantiles == Quantiles(0.9, 0.95, 1.0, 1.5)
     assert summary.process_values == (1.5, 1.0, 1.001)
     assert summary.parts == {"main": 1.0}
     assert (summary.n_runs, summary.n_warmup, summary.peak_memory_bytes) == (30, 6, 100)
@@ -34,7 +34,7 @@ def test_interval_and_process_values_are_of_the_studys_statistic(statistic):
     summary = summarise(samples, statistic, PROTOCOL)
     assert summary.process_values == tuple(getattr(s.plan, statistic) for s in samples)
     low, high = summary.interval
-    assert low < summary.values[statistic] < high
+    assert low < getattr(summary.quantiles, statistic) < high
 
 
 def test_the_closed_form_is_the_bootstrap():
@@ -108,3 +108,15 @@ def test_drift_does_not_spoil_processes_that_agree():
 def test_no_reference_no_drift():
     assert reference_drift([sample(1.0, reference=None)] * 3) is None
     assert summarise([sample(1.0, reference=None), sample(2.0, reference=None)], "median", PROTOCOL).verdict == "noisy"
+
+
+def test_no_interval_is_narrower_than_the_models_around_it():
+    lucky, usual, noisy = (1.0, 1.0, 1.0), (1.0, 1.01, 1.02), (1.0, 1.1, 1.2)
+    noise = typical_noise([lucky, lucky, usual, noisy, noisy])
+    low, high = smallest_interval(usual)
+    assert noise == pytest.approx((high - low) / 2)
+    assert smallest_interval(lucky) == (1.0, 1.0)
+    assert smallest_interval(lucky, noise) == pytest.approx((low, high))
+    assert smallest_interval(noisy, noise) == smallest_interval(noisy)
+    assert typical_noise([usual] * 4) == 0.0
+    assert typical_noise([(1.0,)] * 9) == 0.0
