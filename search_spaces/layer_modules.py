@@ -41,11 +41,11 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, convs: Sequence[ConvSpec]) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
         self.gate = nn.Sequential(*(ConvNorm(conv) for conv in convs), nn.Hardsigmoid())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.gate(self.pool(x))
+        gated: torch.Tensor = x * self.gate(x.mean((2, 3), keepdim=True))
+        return gated
 
 
 class PoolShortcut(nn.Module):
@@ -105,7 +105,6 @@ class ChainClassifier(nn.Module):
         self.stem = ConvNorm(stem)
         self.blocks = nn.Sequential(*(nn.Sequential(*(Layer(spec) for spec in block)) for block in blocks))
         self.head = nn.Identity() if head is None else ConvNorm(head)
-        self.pool = nn.AdaptiveAvgPool2d(1)
         last = [stem, *(conv for block in blocks for layer in block for conv in layer.convs)][-1]
         features = last.out_channels if head is None else head.out_channels
         self.classifier = nn.Linear(features, classes)
@@ -115,7 +114,7 @@ class ChainClassifier(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.head(self.blocks(self.stem(x)))
-        logits: torch.Tensor = self.classifier(self.pool(x).flatten(1))
+        logits: torch.Tensor = self.classifier(x.mean((2, 3)))
         return logits
 
 

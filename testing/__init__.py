@@ -9,6 +9,10 @@ from typing import Any
 _PUBLIC = {
     "DeviceSuite": ".device_suite",
     "EvaluatorSuite": ".evaluator_suite",
+    "LatencyPredictorSuite": ".latency_predictor_suite",
+    "SearchSpaceSuite": ".search_space_suite",
+    "simulate": ".simulation",
+    "StrategySuite": ".strategy_suite",
     "TaskSuite": ".task_suite",
 }
 
