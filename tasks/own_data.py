@@ -31,13 +31,17 @@ class ImageFolder(ImageSource):
 
     name: ClassVar[str] = "image_folder"
 
-    root: str
+    root: str | None = None
     size: int | tuple[int, int] | None = None
     channels: str = "rgb"
 
     def load(self) -> ImageData:
         if self.channels not in MODES:
             raise ConfigError("unknown channels", field="task.data.channels", value=self.channels, allowed=MODES)
+        if self.root is None:
+            raise ConfigError(
+                "needs a folder", field="task.data.root", value=None, allowed="a folder that holds one folder per class"
+            )
         root, size = Path(self.root), self._size()
         if not root.is_dir():
             raise DataError("no such folder", field="task.data.root", value=str(self.root))
@@ -125,12 +129,16 @@ class Npz(ImageSource):
 
     name: ClassVar[str] = "npz"
 
-    path: str
+    path: str | None = None
     layout: str = "NCHW"
 
     def load(self) -> ImageData:
         if self.layout not in ("NCHW", "NHWC"):
             raise ConfigError("unknown layout", field="task.data.layout", value=self.layout, allowed="NCHW, NHWC")
+        if self.path is None:
+            raise ConfigError(
+                "needs a file", field="task.data.path", value=None, allowed="an .npz with images and labels"
+            )
         path = Path(self.path)
         arrays = _read_npz(path)
         for name in ("images", "labels"):

@@ -37,7 +37,7 @@ class TrainingSettings:
     """
 
     optimizer: str = "adamw"
-    lr: float = 1e-2
+    lr: float = 2e-2
     weight_decay: float = 0.05
     momentum: float = 0.9
     batch_size: int = 64

@@ -117,6 +117,12 @@ def test_folder_resized_and_grey(tmp_path):
     assert prepare(data, (0.4, 0.3, 0.3), 0).preprocessing()["resize"] == [4, 8]
 
 
+@pytest.mark.parametrize(("source", "key"), [(ImageFolder(), "root"), (Npz(), "path")])
+def test_paths_must_be_given(source, key):
+    with pytest.raises(ConfigError, match=rf"task\.data\.{key}=None: needs"):
+        source.load()
+
+
 def test_folder_mistakes(tmp_path):
     image = pytest.importorskip("PIL.Image")
     with pytest.raises(DataError, match=r"task\.data\.root.*no such folder"):

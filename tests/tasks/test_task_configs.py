@@ -18,14 +18,10 @@ from gnomon.tasks.train_evaluator import TrainEvaluator
 from gnomon.tasks.training_settings import TrainingSettings
 
 CONF = Path(gnomon.conf.__file__).parent
-REQUIRED = {"image_folder": {"root": "photos"}, "npz": {"path": "data.npz"}}
 
 
 def load(group, option):
-    node = OmegaConf.load(CONF / group / f"{option}.yaml")
-    if option in REQUIRED:
-        node.data.update(REQUIRED[option])
-    return node
+    return OmegaConf.load(CONF / group / f"{option}.yaml")
 
 
 @pytest.mark.parametrize("option", sorted(p.stem for p in (CONF / "task").glob("*.yaml")))
