@@ -37,11 +37,12 @@ class NormalScores:
     def inverse(self, mean: FloatArray, deviation: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Means and deviations of scores as means and deviations of values, to first order: half
         the distance between the images of one deviation up and one down."""
-        upper, lower = self._back(mean + deviation), self._back(mean - deviation)
+        upper, lower = self.values(mean + deviation), self.values(mean - deviation)
         floor = 1e-9 + 1e-9 * np.abs(self._values).max()
-        return self._back(mean), np.maximum((upper - lower) / 2, floor)
+        return self.values(mean), np.maximum((upper - lower) / 2, floor)
 
-    def _back(self, scores: FloatArray) -> FloatArray:
+    def values(self, scores: FloatArray) -> FloatArray:
+        """The values of scores, of any shape."""
         inside = np.interp(scores, self._scores, self._values)
         above = self._high * np.maximum(scores - self._scores[-1], 0)
         below = self._low * np.minimum(scores - self._scores[0], 0)

@@ -52,6 +52,13 @@ class QualityPredictor(ABC):
             PredictorError: Before :meth:`fit`.
         """
 
+    def spread(self, genotypes: Genotypes, deviations: FloatArray) -> FloatArray:
+        """Quality at so many standard deviations from the centre of the prediction ``(W, N)``, from
+        which a search draws: standard-normal ``deviations`` ``(W, N)`` or ``(W, 1)`` give draws of
+        the prediction. Here of a normal; a predictor of skewed qualities knows better."""
+        mean, std = self.predict(genotypes)
+        return np.asarray(mean + deviations * std)
+
 
 class EnsembleQualityPredictor(QualityPredictor):
     """A Gaussian process and extremely randomised trees on normal scores of the quality.
@@ -103,13 +110,24 @@ class EnsembleQualityPredictor(QualityPredictor):
 
     def predict(self, genotypes: Genotypes) -> tuple[FloatArray, FloatArray]:
         """See :meth:`QualityPredictor.predict`."""
+        scores, mean, deviation = self._in_scores(genotypes)
+        return scores.inverse(mean, deviation)
+
+    def spread(self, genotypes: Genotypes, deviations: FloatArray) -> FloatArray:
+        """See :meth:`QualityPredictor.spread`. Deviations are taken before the way back from scores,
+        so that quality is as skewed here as it is in the evaluations."""
+        scores, mean, deviation = self._in_scores(genotypes)
+        return scores.values(mean + deviations * deviation)
+
+    def _in_scores(self, genotypes: Genotypes) -> tuple[NormalScores, FloatArray, FloatArray]:
+        """The map of scores, and means and deviations in scores ``(N,)``."""
         if self._scores is None:
             raise PredictorError("the quality predictor knows no evaluation yet", hint="Call fit first.")
         features = self._features(self.space.algebra.validate(genotypes))
         if not len(features):
-            return np.zeros(0), np.zeros(0)
+            return self._scores, np.zeros(0), np.zeros(0)
         mean, variance = self._mix(*self._process.predict(features), self._forest.predict(features))
-        return self._scores.inverse(mean, np.sqrt(variance * self._inflation))
+        return self._scores, mean, np.sqrt(variance * self._inflation)
 
     def _features(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
         """What the space counts, then which choice each decision takes, all scaled ``(N, F)``."""
