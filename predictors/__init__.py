@@ -3,6 +3,7 @@
 from .analytic import AnalyticPredictor
 from .base import LatencyModel, LatencyPredictor
 from .bayesian_linear import BayesianLinearPredictor
+from .bundle import Provenance, SavableLatencyModel, load_model, save_model
 from .evaluate import PredictorScores, evaluate, leave_one_out
 from .quality import EnsembleQualityPredictor, QualityPredictor
 
@@ -13,7 +14,11 @@ __all__ = [
     "LatencyModel",
     "LatencyPredictor",
     "PredictorScores",
+    "Provenance",
     "QualityPredictor",
+    "SavableLatencyModel",
     "evaluate",
     "leave_one_out",
+    "load_model",
+    "save_model",
 ]

@@ -41,7 +41,7 @@ class AnalyticPredictor(LatencyPredictor):
 
     def __init__(self, space: SearchSpace, *, ridge: float = 1.0) -> None:
         super().__init__(space)
-        if not (ridge > 0 and np.isfinite(ridge)):
+        if not (isinstance(ridge, (int, float)) and 0 < ridge < np.inf):
             raise PredictorError("not a strength", field="ridge", value=ridge, allowed="> 0")
         self.ridge = float(ridge)
 

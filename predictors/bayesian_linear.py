@@ -5,6 +5,7 @@ Shapes: N measurements, F features, R coordinates of a block, H settings of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
 
@@ -56,10 +57,10 @@ class BayesianLinearPredictor(LatencyPredictor):
 
     minimum = 4
 
-    def __init__(self, space: SearchSpace, *, noise: tuple[float, ...] = NOISES) -> None:
+    def __init__(self, space: SearchSpace, *, noise: Sequence[float] = NOISES) -> None:
         super().__init__(space)
-        self.noise = tuple(float(value) for value in noise)
-        if not self.noise or not all(0 < value < 1 for value in self.noise):
+        self.noise = tuple(noise)
+        if not self.noise or not all(isinstance(value, (int, float)) and 0 < value < 1 for value in self.noise):
             raise PredictorError("not relative deviations", field="noise", value=list(noise), allowed="0 to 1")
 
     @cached_property

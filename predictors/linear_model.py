@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from ..search_spaces import Genotypes
+from ..errors import PredictorError
+from ..search_spaces import Genotypes, SearchSpace
 from ..search_spaces.chunks import map_chunks
-from .base import LatencyModel
+from .bundle import SavableLatencyModel
 from .features import FeatureBasis
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,12 +53,15 @@ class LinearParameters:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LinearParameters:
-        """What :meth:`to_arrays` gave; raises KeyError where an array is missing."""
-        values: dict[str, Any] = {f.name: np.asarray(arrays[f.name], dtype=np.float64) for f in fields(cls)}
-        return cls(**{name: value if value.ndim else float(value) for name, value in values.items()})
+        """What :meth:`to_arrays` gave."""
+        values: dict[str, Any] = {}
+        for name in (f.name for f in fields(cls)):
+            value = np.asarray(arrays[name], dtype=np.float64)
+            values[name] = value if value.ndim else float(value)
+        return cls(**values)
 
 
-class LinearLatencyModel(LatencyModel):
+class LinearLatencyModel(SavableLatencyModel):
     """Latency as a linear function of features, with a predictive deviation.
 
     Where the space's features are sums of look-up tables, weights and factor are folded into the
@@ -65,8 +69,31 @@ class LinearLatencyModel(LatencyModel):
     """
 
     def __init__(self, basis: FeatureBasis, parameters: LinearParameters) -> None:
+        self.space = basis.space
         self.basis = basis
         self.parameters = parameters
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """See :meth:`SavableLatencyModel.to_arrays`."""
+        return self.parameters.to_arrays()
+
+    @classmethod
+    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """See :meth:`SavableLatencyModel.from_arrays`."""
+        basis = FeatureBasis(space)
+        expected = {f.name for f in fields(LinearParameters)}
+        if set(arrays) != expected:
+            raise PredictorError("wrong arrays", field="arrays", value=sorted(arrays), allowed=sorted(expected))
+        parameters = LinearParameters.from_arrays(arrays)
+        n_features = len(basis.mean)
+        if parameters.weights.shape != (n_features,) or parameters.factor.shape[:1] != (n_features,):
+            raise PredictorError(
+                "the model has another number of features than the space",
+                field="weights",
+                value=parameters.weights.shape,
+                allowed=f"({n_features},)",
+            )
+        return cls(basis, parameters)
 
     def predict(self, genotypes: Genotypes) -> tuple[FloatArray, FloatArray]:
         """See :meth:`LatencyModel.predict`."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from gnomon.errors import PredictorError
 from gnomon.predictors.normal_scores import NormalScores
 from gnomon.predictors.quality import EnsembleQualityPredictor
