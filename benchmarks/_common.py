@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gnomon.schema import write_json
 from rich.console import Console
 from rich.table import Table
+
+from gnomon.schema import write_json
 
 SCHEMA = "gnomon.benchmark/1"
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +99,8 @@ def show(title: str, metrics: Metrics) -> None:
         rows.setdefault(group, {})[last] = value
     columns = list(dict.fromkeys(last for row in rows.values() for last in row))
     console = Console()
-    if len(rows) == 1 or len(columns) > 10:
+    is_grid = len(rows) > 1 and len(columns) <= 8 and len(metrics) >= 0.7 * len(rows) * len(columns)
+    if not is_grid:
         table = Table("metric", "value", title=title)
         for key, value in metrics.items():
             table.add_row(key, shown(value))
