@@ -40,7 +40,6 @@ class SearchDisplay:
         self._bars: dict[str, int] = {}
 
     def __enter__(self) -> SearchDisplay:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -65,6 +64,7 @@ class SearchDisplay:
         self._update(f"{what} models", done, total)
 
     def _update(self, name: str, done: int, total: int, note: str = "") -> None:
+        self._progress.start()  # only now: bars that never show would leave an empty line above an error
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(name, total=total, note="")
         self._progress.update(self._bars[name], completed=done, total=total, note=note)  # type: ignore[arg-type]

@@ -20,19 +20,22 @@ CONFIG = "search"
 
 def run(config: DictConfig, options: Options) -> int:
     """Runs or resumes a search; prints the front and where the report is."""
-    from ..reports import write_report
-    from ..reports.tables import print_summary
-    from ..search.study import run_search
-    from ._display import SearchDisplay
-    from ._plan import print_plan
-
     if config.study.resume is not None:
         config = _resumed(config, options)
     if options.plan:
+        from ._plan import print_plan
+
         print_plan(config, as_json=options.json)
         return 0
+    from ..search.study import run_search
+    from ._display import SearchDisplay
+
     with SearchDisplay(config.study.evaluations, "quality") as display:
         summary, components = run_search(config, display)
+
+    from ..reports import write_report
+    from ..reports.tables import print_summary
+
     report = write_report(components.study.path)
     if options.json:
         print(json.dumps({"study": str(components.study.path), "report": str(report), **summary.to_dict()}))
