@@ -132,4 +132,5 @@ class CostTables:
                     total[rows] += table[code]
                 np.maximum(peak[rows], peaks[code], out=peak[rows])
         peak *= FLOAT_BYTES
-        return Costs(*sums, peak)
+        parameters, macs, cio = sums
+        return Costs(parameters, macs, cio, peak)

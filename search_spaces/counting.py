@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import SpaceError
 from .algebra import GENE_DTYPE, GenotypeAlgebra, Genotypes
 
-MAX_STATES = 200_000
+MAX_STATES = 20_000
 
 
 def count_canonical(algebra: GenotypeAlgebra) -> int | None:

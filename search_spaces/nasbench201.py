@@ -135,7 +135,8 @@ class NASBench201(SearchSpace):
 
     def costs(self, genotypes: Genotypes) -> Costs:
         codes = _codes(genotypes)
-        return Costs(**{name: column[codes] for name, column in self._costs.columns().items()})
+        table = self._costs
+        return Costs(table.parameters[codes], table.macs[codes], table.cio[codes], table.peak_activation_bytes[codes])
 
     def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
         """Features ``(N, 13)``: operation counts as built and as live, and critical paths.
@@ -143,7 +144,8 @@ class NASBench201(SearchSpace):
         Live counts matter most on runtimes that remove dead operations, raw counts on those that
         do not; which of them a device is, a predictor learns.
         """
-        return _feature_table()[_codes(genotypes)]
+        features: npt.NDArray[np.float32] = _feature_table()[_codes(genotypes)]
+        return features
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -36,14 +36,14 @@ class Cell(nn.Module):
     def __init__(self, plan: CellPlan, channels: int) -> None:
         super().__init__()
         self.plan = plan
-        self.nodes = nn.ModuleList(nn.ModuleList(make_operation(op, channels) for _, op in edges) for edges in plan)
+        self.operations = nn.ModuleList(make_operation(op, channels) for edges in plan for _, op in edges)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        values = [x]
-        for edges, operations in zip(self.plan, self.nodes, strict=True):
+        values, operations = [x], iter(self.operations)
+        for edges in self.plan:
             total: torch.Tensor | None = None
-            for (source, _), operation in zip(edges, operations, strict=True):  # type: ignore[arg-type]
-                term = operation(values[source])
+            for source, _ in edges:
+                term = next(operations)(values[source])
                 total = term if total is None else total + term
             values.append(torch.zeros_like(x) if total is None else total)
         return values[-1]

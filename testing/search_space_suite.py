@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from ..errors import SpaceError
@@ -247,8 +248,9 @@ class SearchSpaceSuite:
         np.testing.assert_allclose(encoding.encode(rows), features, rtol=1e-5, atol=1e-5)
         tables = sum(table[codes] for table, codes in zip(encoding.tables, encoding.codes(rows).T, strict=True))
         np.testing.assert_allclose(encoding.bias + tables, features, rtol=1e-5, atol=1e-5)
-        weights = np.random.default_rng(0).normal(size=features.shape[1])
-        np.testing.assert_allclose(encoding.fold(weights).sum(rows), features @ weights, rtol=1e-4, atol=1e-4)
+        weights = np.random.default_rng(0).random(features.shape[1])
+        expected: npt.NDArray[np.float64] = features.astype(np.float64) @ weights
+        np.testing.assert_allclose(encoding.fold(weights).sum(rows), expected, rtol=1e-4, atol=1e-4)
 
     def test_costs_are_positive_columns(self, space: SearchSpace) -> None:
         rows = self._rows(space)
