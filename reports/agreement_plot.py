@@ -185,15 +185,13 @@ def _draw_pairs(axes: Axes, pairs: Sequence[Pair], label: str, marker: str, colo
 def _figures(axes: Axes, references: Agreement | None, models: Agreement | None) -> None:
     lines = [f"{name}: {_sentence(found)}" for name, found in (("references", references), ("models", models)) if found]
     axes.text(
-        0.985,
-        0.02,
+        0.0,
+        -0.13,
         "\n".join([*lines, "vertical bars: predicted 90 % interval"]),
         transform=axes.transAxes,
-        ha="right",
-        va="bottom",
-        fontsize=9,
-        bbox={"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": style.LIGHT, "alpha": 0.9},
-        zorder=7,
+        va="top",
+        fontsize=9.5,
+        linespacing=1.5,
     )
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..schema import write_bytes
 
@@ -25,6 +25,8 @@ BLUE = "#0072b2"
 SKY = "#56b4e9"
 ORANGE = "#e69f00"
 VERMILION = "#d55e00"
+RED = "#b34700"
+"""Vermilion, darker, for text."""
 GREEN = "#009e73"
 
 DPI = 100
@@ -57,7 +59,6 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 9.5,
     "figure.facecolor": "white",
     "axes.facecolor": "white",
-    "savefig.facecolor": "white",
     # Names of networks are text, never TeX.
     "text.usetex": False,
     "text.parse_math": False,
@@ -71,12 +72,10 @@ def drawing(width: float = 9.0, height: float = 5.4) -> Iterator[tuple[Figure, A
     No state of pyplot is touched, so plots can be drawn in any thread and leave a user's alone.
     """
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(cast(Any, _STYLE)):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
         yield figure, figure.add_subplot()
 
 
@@ -86,8 +85,12 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         StudyError: If the folder cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI * SCALE, metadata={"Software": "gnomon"})
+    figure.set_dpi(DPI * SCALE)
+    # Not savefig, which draws everything twice.
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": "gnomon"})  # type: ignore[no-untyped-call]
     write_bytes(path, buffer.getvalue())
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def cost_metrics(summary: StudySummary) -> tuple[str, ...]:
 
 def draw_front(summary: StudySummary, metric: str, path: Path) -> bool:
     """Writes the plot; False, and nothing written, if there is no point to show."""
-    trials = [t for t in summary.trials if t.quality is not None and _trial_cost(summary, t, metric) is not None]
+    trials = [t for t in summary.trials if _finite(t.quality) and _finite(_trial_cost(summary, t, metric))]
     models = _model_points(summary, metric)
     if not trials and not any(models.values()):
         return False
@@ -51,16 +52,22 @@ def draw_front(summary: StudySummary, metric: str, path: Path) -> bool:
         qualities = [t.quality for t in trials if t.quality is not None]
         qualities += [p.quality for points in models.values() for p in points]
         quality = QualityFormat(summary)
+        axes.margins(y=0.09)
         by_error = set_quality_axis(axes, qualities, is_share=quality.is_share)
         _draw_trials(axes, summary, trials, metric)
         _draw_models(axes, summary, models, metric)
         _scale_cost(axes, summary, metric, trials, models)
-        axes.set_title(f"Quality against {METRIC_TEXT.get(metric, words(metric))}")
+        limited = metric == "latency_ms" and summary.limit_ms is not None
+        axes.set_title(f"Quality against {METRIC_TEXT.get(metric, words(metric))}", pad=28 if limited else None)
         axes.set_xlabel(_cost_label(summary, metric))
         axes.set_ylabel(quality.axis + (", log scale of the error" if by_error else ""))
         style.legend_below(axes, columns=2)
         style.save(figure, path)
     return True
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _trial_cost(summary: StudySummary, trial: TrialRow, metric: str) -> float | None:
@@ -76,7 +83,7 @@ def _model_points(summary: StudySummary, metric: str) -> dict[str, list[Point]]:
     for label, model in labelled_models(summary):
         score = model_score(summary, model)
         cost = measured_ms(model) if metric == "latency_ms" else model.costs.get(metric)
-        if score is None or cost is None:
+        if score is None or cost is None or not (_finite(score) and _finite(cost)):
             continue
         kind = ("front" if model.on_front else "dominated") if model.accepted else "dropped"
         low, high = _interval(model, metric, cost)
@@ -97,7 +104,7 @@ def _draw_trials(axes: Axes, summary: StudySummary, trials: list[TrialRow], metr
         "beyond": [t for t in trials if not t.feasible],
         "front": [t for t in trials if t.on_front],
     }
-    looks = {
+    looks: dict[str, tuple[str, dict[str, Any]]] = {
         "within": ("evaluated, dominated", {"marker": "o", "s": 22, "color": "#a9b8c6", "linewidths": 0}),
         "beyond": (
             "evaluated, predicted beyond the limit",
@@ -188,15 +195,9 @@ def _draw_limit(axes: Axes, limit: float, text: str) -> None:
     left, right = axes.get_xlim()
     axes.axvspan(limit, max(right, limit * 1.02), color=style.VERMILION, alpha=0.05, linewidth=0, zorder=0)
     axes.set_xlim(left, max(right, limit * 1.02))
+    # Under the title, which is moved up for it.
     axes.text(
-        1.0,
-        1.01,
-        style.shortened(text, 95),
-        transform=axes.transAxes,
-        ha="right",
-        va="bottom",
-        fontsize=9,
-        color=style.VERMILION,
+        0.0, 1.015, style.shortened(text, 110), transform=axes.transAxes, va="bottom", fontsize=9.5, color=style.RED
     )
 
 

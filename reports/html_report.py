@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from .format import (
     QualityFormat,
     byte_size,
     count,
+    counted,
     duration,
     limit_ms,
     milliseconds,
@@ -63,6 +66,7 @@ class Model:
     view: ModelView
     links: tuple[Link, ...]
     config: tuple[tuple[str, str], ...]
+    facts: tuple[str, ...]
 
 
 def render_html(summary: StudySummary, plots: Sequence[Plot], study_folder: Path) -> str:
@@ -82,12 +86,20 @@ def render_html(summary: StudySummary, plots: Sequence[Plot], study_folder: Path
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["nb"] = _unbroken
     return environment.get_template(TEMPLATE).render(context(summary, plots, study_folder))
+
+
+def _unbroken(text: str) -> str:
+    """Keeps a number and its unit on one line."""
+    for unit in ("%", "ms", "s", "min", "σ"):
+        text = re.sub(rf"(?<=\d) (?={unit}(?!\w))", "\u00a0", text)
+    return re.sub(r"(\[[^\]]*,) ", "\\1\u00a0", text.replace(" ± ", "\u00a0±\u00a0"))
 
 
 def context(summary: StudySummary, plots: Sequence[Plot], study_folder: Path) -> dict[str, Any]:
     """Everything that the template shows, as text."""
-    models = [_model(view, study_folder) for view in model_views(summary)]
+    models = [_model(view, study_folder, is_published(summary.setting)) for view in model_views(summary)]
     return {
         "summary": summary,
         "headline": headline(summary),
@@ -107,20 +119,42 @@ def context(summary: StudySummary, plots: Sequence[Plot], study_folder: Path) ->
         "verdicts": _verdicts_used(summary),
         "verdict_text": VERDICT_TEXT,
         "device": _device(summary),
-        "seconds": [(words(k), duration(v)) for k, v in summary.spend.items() if k.endswith("_s")],
-        "counts": [(words(k), f"{v:,.0f}") for k, v in summary.spend.items() if not k.endswith("_s")],
+        "seconds": [(words(k), duration(v)) for k, v in tables.ordered_spend(summary) if k.endswith("_s")],
+        "counts": [(words(k), f"{v:,.0f}") for k, v in tables.ordered_spend(summary) if not k.endswith("_s")],
         "references": [_reference(r) for r in summary.references],
         "reference_text": _reference_text(summary),
         "trials": [_trial(summary, t) for t in summary.trials[:MAX_TRIALS]],
         "trials_left": max(0, len(summary.trials) - MAX_TRIALS),
         "failed": [t for t in summary.trials if t.state == "failed"],
         "settings": _settings(summary),
+        "runs": study_folder.absolute().parent.name,
+        "folder": shlex.quote(f"{study_folder.absolute().parent.name}/{study_folder.absolute().name}"),
     }
 
 
-def _model(view: ModelView, study_folder: Path) -> Model:
+def _model(view: ModelView, study_folder: Path, published: bool) -> Model:
     links = tuple(file_links(view.model, study_folder))
-    return Model(view, links, tuple((name, str(value)) for name, value in view.model.config.items()))
+    config = tuple((name, str(value)) for name, value in view.model.config.items())
+    return Model(view, links, config, tuple(_facts(view, "recorded" if published else "measured")))
+
+
+def _facts(view: ModelView, kind: str) -> list[str]:
+    """What else is known of a model, in phrases."""
+    facts = []
+    if view.status == "dominated":
+        facts.append("another verified model is at least as good and as fast")
+    if view.error_sigmas:
+        facts.append(f"{kind} {view.error_sigmas} from the prediction")
+    found = view.model.measurement
+    if found is not None and found.n_runs:
+        facts.append(f"{counted(found.n_runs, 'timed runs')} in {len(found.process_values)} processes")
+    if found is not None and found.peak_memory_bytes is not None:
+        facts.append(f"peak memory {byte_size(found.peak_memory_bytes)}")
+    if found is not None and found.energy_mj is not None:
+        facts.append(f"energy {significant(found.energy_mj)} mJ")
+    if view.model.max_abs_error is not None:
+        facts.append(f"ONNX within {view.max_abs_error} of torch")
+    return facts
 
 
 def _image(summary: StudySummary, plot: Plot) -> Image:
@@ -150,7 +184,9 @@ def _cards(summary: StudySummary) -> list[tuple[str, str, str]]:
     if timed:
         latency, fastest = min(timed, key=lambda pair: pair[0])
         detail = f"at {quality(model_score(summary, fastest))} {words(summary.metric)}"
-        cards.append((milliseconds(latency), "fastest verified model", detail))
+        cards.append(
+            (milliseconds(latency), f"fastest verified {'architecture' if summary.recorded else 'model'}", detail)
+        )
     if summary.limit_ms is not None:
         cards.append((limit_ms(summary.limit_ms), "latency limit", f"{percent(summary.confidence)} confidence"))
     evaluations = summary.spend.get("evaluations")
@@ -251,7 +287,7 @@ def _settings(summary: StudySummary) -> list[tuple[str, str]]:
         ("strategy", summary.strategy),
         ("latency predictor", f"{summary.predictor}, {len(summary.references)} reference measurements"),
         ("objective", objective),
-        ("latency limit", limit_text(summary) or "none"),
+        ("latency limit", limit_text(summary).removeprefix("limit ") or "none"),
         ("seed", str(summary.seed)),
         ("gnomon", summary.version),
         ("summary written", summary.created),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def write_plots(summary: StudySummary, folder: Path) -> list[Plot]:
             folder / "hypervolume.png",
             "Hypervolume of the search's front",
             draw_progress,
-            "no evaluated architecture is predicted to meet the limit yet",
+            "no evaluated architecture meets the limit yet",
         )
     )
     plots.append(
@@ -73,7 +74,7 @@ def write_plots(summary: StudySummary, folder: Path) -> list[Plot]:
 
 
 def _front(summary: StudySummary, metric: str, folder: Path) -> Plot:
-    name = "front.png" if metric == cost_metrics(summary)[0] else f"front_{metric}.png"
+    name = "front.png" if metric == cost_metrics(summary)[0] else f"front_{re.sub('[^A-Za-z0-9_-]', '_', metric)}.png"
     title = f"Quality against {METRIC_TEXT.get(metric, words(metric))}"
     return _plot(
         summary,

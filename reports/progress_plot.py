@@ -12,6 +12,8 @@ def draw_progress(summary: StudySummary, path: Path) -> bool:
     """Writes the plot; False, and nothing written, before the first feasible evaluation."""
     if not summary.hypervolume:
         return False
+    from matplotlib.ticker import MaxNLocator
+
     steps = [n for n, _ in summary.hypervolume]
     values = [v for _, v in summary.hypervolume]
     with style.drawing(9.0, 3.6) as (figure, axes):
@@ -35,6 +37,6 @@ def draw_progress(summary: StudySummary, path: Path) -> bool:
         axes.set_ylabel("share of the final one")
         axes.set_ylim(0, max(1.05, 1.05 * max(values)))
         axes.set_xlim(min(steps[0], 1) - 0.2, steps[-1] + max(0.5, 0.02 * steps[-1]))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         style.save(figure, path)
     return True

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 LEFT_OUT = ("deviation", "validation", "parameters")
 """Columns that a terminal of 80 characters has no room for."""
 
+SPEND_ORDER = (
+    "wall_s",
+    "measuring_s",
+    "evaluating_s",
+    "training_s",
+    "evaluations",
+    "failures",
+    "duplicates",
+    "measurements",
+)
+"""Names ending in ``_s`` are seconds, all others are counts; unknown ones follow."""
+
 
 def columns(summary: StudySummary) -> tuple[str, ...]:
     """Titles of the front's columns."""
@@ -69,11 +81,13 @@ def front_table(summary: StudySummary) -> Table:
 
 def best_table(summary: StudySummary, limit: int = 10) -> Table:
     """The search's own front of a study without finalised models, best quality first."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     quality = QualityFormat(summary)
-    table = Table(title=Text(f"{summary.name}: best so far, not verified"), title_justify="left")
+    table = Table(title=Text(f"{summary.name}: best so far, not verified"), box=box.SIMPLE_HEAD, min_width=60)
+    table.title_justify = "left"
     for name in ("trial", words(summary.metric), "predicted (ms)"):
         table.add_column(name, justify="right")
     front = sorted((t for t in summary.trials if t.on_front), key=lambda t: -(t.quality or 0.0))
@@ -102,11 +116,17 @@ def print_summary(summary: StudySummary, console: Console | None = None) -> None
     console.print(Text("spent: " + ", ".join(spend_words(summary)), style="dim"))
 
 
+def ordered_spend(summary: StudySummary) -> list[tuple[str, float]]:
+    """What was spent, in an order that reads well whatever the order in the file."""
+    rank = {name: i for i, name in enumerate(SPEND_ORDER)}
+    return sorted(summary.spend.items(), key=lambda item: (not item[0].endswith("_s"), rank.get(item[0], len(rank))))
+
+
 def spend_words(summary: StudySummary) -> list[str]:
     """What was spent, as phrases: ``wall 4 min 10 s``, ``24 evaluations``."""
     return [
         f"{words(name)} {duration(value)}" if name.endswith("_s") else counted(value, words(name))
-        for name, value in summary.spend.items()
+        for name, value in ordered_spend(summary)
     ]
 
 

@@ -35,7 +35,7 @@ def place(setting: Setting) -> str:
     """Where latency was taken: device, hardware, threads and precision."""
     if is_published(setting):
         return f"{setting.hardware}, from a published table"
-    name = setting.device if setting.hardware in ("", setting.device) else f"{setting.device} on {setting.hardware}"
+    name = setting.device if setting.hardware in ("", setting.device) else f"{setting.device}, {setting.hardware}"
     threads = "1 thread" if setting.threads == 1 else f"{setting.threads} threads"
     return f"{name} ({threads}, {setting.precision}, batch {setting.workload.batch})"
 
@@ -52,7 +52,15 @@ def headline(summary: StudySummary) -> str:
         start = f"{found} checked against the published latencies of {summary.setting.hardware}"
     else:
         start = f"{found} verified on {summary.setting.device}"
-    return "; ".join(part for part in (start, _best(summary), limit_outcome(summary)) if part) + "."
+    parts = (start, _best(summary), limit_outcome(summary), _doubts(summary))
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _doubts(summary: StudySummary) -> str:
+    """How many accepted models were not measured well; empty if all were."""
+    found = [m.measurement.verdict for m in summary.models if m.accepted and m.measurement is not None]
+    doubtful = [verdict for verdict in VERDICT_TEXT if verdict != "good" and verdict in found]
+    return ", ".join(f"{found.count(verdict)} of {len(found)} measurements {verdict}" for verdict in doubtful)
 
 
 def tone(summary: StudySummary) -> Tone:

@@ -62,7 +62,7 @@ def model(i: int, latency_ms: float, accuracy: float, *, accepted: bool = True, 
     values: dict[str, Any] = {
         "key": f"{i}.0.1.2.3.0.1.2.4.1.0.2.3.1.0.2.1.4.0.1",
         "config": {f"block{b}.{d}": (b + i) % 4 for b in range(4) for d in ("op", "kernel", "layers", "filters", "se")},
-        "validation": {"quality": accuracy + 0.002, "loss": 0.11},
+        "validation": {"quality": min(accuracy + 0.002, 1.0), "loss": 0.11},
         "test": {"accuracy": accuracy, "loss": 0.12},
         "predicted_ms": latency_ms * (1.03 if i % 2 else 0.96),
         "predicted_std_ms": latency_ms * 0.04,
@@ -189,7 +189,7 @@ def recorded_summary(**changes: Any) -> StudySummary:
     models = []
     for i, latency in enumerate((4.0, 9.0, 21.0)):
         found = replace(measurement(latency), setting=setting, statistic="median", median=latency)
-        found = replace(found, interval=(latency, latency))
+        found = replace(found, interval=(latency, latency), process_values=(latency,), n_runs=0, n_warmup=0)
         quality = {"quality": 0.55 + 0.06 * i}
         models.append(model(i, latency, 0.0, test={}, validation=quality, measurement=found, files=(), folder=""))
     trials = tuple(
