@@ -15,21 +15,23 @@ CONFIG = "devices"
 
 def run(config: DictConfig, options: Options) -> int:
     """Prints every option of the device group with its state."""
+    from dataclasses import asdict
+    from pathlib import Path
+
     from rich.console import Console
     from rich.table import Table
 
-    from ..devices.catalog import catalog
+    from ..devices.catalog import discover_devices
 
-    entries = catalog(plugins=list(config.plugins), config_dirs=options.config_dirs)
+    entries = discover_devices([Path(folder) for folder in options.config_dirs])
     if options.json:
-        print(json.dumps([entry.to_dict() for entry in entries]))
+        print(json.dumps([asdict(entry) for entry in entries]))
         return 0
     table = Table()
     for column in ("device", "takes", "here", "what it is"):
         table.add_column(column)
     for entry in entries:
-        table.add_row(
-            entry.option, entry.accepts, "yes" if entry.reason is None else f"no: {entry.reason}", entry.summary
-        )
+        here = "yes" if entry.unavailable is None else f"no: {entry.unavailable}"
+        table.add_row(entry.option, entry.accepts, here, entry.summary)
     Console().print(table)
     return 0

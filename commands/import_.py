@@ -24,8 +24,8 @@ CONFIG = "import"
 
 def run(config: DictConfig, options: Options) -> int:
     """Imports and prints what was found, column by column."""
-    from ..conf.instantiate import instantiate
     from ..records.table_file import save_table
+    from ..search.instantiate import instantiate
 
     extra = {} if config["from"] is None else {"path": config["from"]}
     table: ArchitectureTable = instantiate(config.data, "data", list(config.plugins), **extra)

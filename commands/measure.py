@@ -21,10 +21,10 @@ CONFIG = "measure"
 
 def run(config: DictConfig, options: Options) -> int:
     """Measures and prints; exit code 1 if the measurement failed."""
-    from ..conf.instantiate import instantiate
     from ..devices import Device, Protocol
     from ..errors import DeviceError
     from ..records.store import MeasurementStore
+    from ..search.instantiate import instantiate
     from ..search.measuring import measure_all
     from ._architectures import deployable_of
 

@@ -20,7 +20,7 @@ CONFIG = "spaces"
 
 def run(config: DictConfig, options: Options) -> int:
     """Prints one space in full, or all in short."""
-    if config.space is None:
+    if config.get("space") is None:
         descriptions = [_describe(name, config, options) for name in _names()]
         if options.json:
             print(json.dumps(descriptions))

@@ -218,8 +218,8 @@ def _train_again(card: ModelCard) -> str:
     lines = [
         "from omegaconf import OmegaConf",
         "",
-        "from gnomon.conf.instantiate import instantiate",
         "from gnomon.export import build_model",
+        "from gnomon.search.instantiate import instantiate",
         "",
         'task = instantiate(OmegaConf.load("config.yaml").task, "task")',
         f'model = build_model(".", seed={card.training["seed"]!r})  # fresh weights',

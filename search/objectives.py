@@ -88,6 +88,8 @@ class MnasNetReward(Objective):
         return ("reward",)
 
     def values(self, metrics: Mapping[str, FloatArray], limit_ms: float | None) -> FloatArray:
+        if limit_ms is None:  # the constructor asked for a target; only a wrong caller comes here
+            raise ConfigError("MnasNet's reward needs a target", field="limit_ms", value=None)
         ratio = metrics["latency_ms"] / limit_ms
         reward = metrics["quality"] * ratio ** np.where(ratio <= 1.0, self.alpha, self.beta)
         return reward[:, None]

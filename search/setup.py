@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..conf.instantiate import instantiate
 from ..devices import Device, Protocol
 from ..errors import ConfigError, DeviceError
 from ..predictors import LatencyPredictor
 from ..schema import Record
 from ..search_spaces import SearchSpace
 from ..tasks import Evaluator, Task
+from .instantiate import instantiate
 from .objective import Objective
 from .strategy import Strategy
 
@@ -101,7 +102,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
         )
     study = study_settings(node, space.name, device.name, task.name)
     return Components(
-        config=OmegaConf.to_container(node, resolve=True),  # type: ignore[arg-type]
+        config=cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True)),
         space=space,
         task=task,
         device=device,
@@ -111,13 +112,13 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
         strategy=strategy,
         objective=objective,
         study=study,
-        finalise=FinaliseSettings.from_dict(OmegaConf.to_container(node["finalise"])),  # type: ignore[arg-type]
+        finalise=FinaliseSettings.from_dict(cast("dict[str, Any]", OmegaConf.to_container(node["finalise"]))),
     )
 
 
 def make_space(node: DictConfig, task: Task | None, plugins: list[str]) -> SearchSpace:
     """The space of a config node; null ``input_shape`` and ``classes`` are the task's."""
-    plain = dict(OmegaConf.to_container(node, resolve=True))  # type: ignore[arg-type]
+    plain = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
     if task is not None:
         known = {"input_shape": task.input_shape, "classes": len(task.labels)}
         plain.update({name: known[name] for name in FROM_TASK if name in plain and plain[name] is None})
@@ -137,9 +138,8 @@ def study_settings(node: DictConfig, space: str, device: str, task: str) -> Stud
         if study[name] < 1:
             raise ConfigError("too few", field=f"study.{name}", value=study[name], allowed="1 or more")
     root = Path(study["dir"]).absolute()
-    digest = sha256(repr(sorted(_identity(OmegaConf.to_container(node, resolve=True)).items())).encode()).hexdigest()[
-        :6
-    ]  # type: ignore[arg-type]
+    plain = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
+    digest = sha256(json.dumps(_identity(plain), sort_keys=True).encode()).hexdigest()[:6]
     name = study["name"] or f"{space}-{device}-{task}-{digest}"
     if "/" in name or name.startswith("."):
         raise ConfigError("not a folder name", field="study.name", value=name, allowed="no slash, no leading dot")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -97,12 +97,12 @@ def resume_config(folder: Path, changes: DictConfig | None = None) -> DictConfig
         raise StudyError("is not a config", field="study.resume", value=str(path))
     config.study.dir, config.study.name = str(folder.absolute().parent), folder.absolute().name
     if changes is not None:
-        foreign = [key for key in changes if key not in OWN_GROUPS]
+        foreign = [str(key) for key in changes if key not in OWN_GROUPS]
         if foreign:
             raise ConfigError(
                 "cannot change in a study that goes on", field="study.resume", value=foreign, allowed=OWN_GROUPS
             )
-        config = OmegaConf.merge(config, changes)  # type: ignore[assignment]
+        config = cast("DictConfig", OmegaConf.merge(config, changes))
     config.study.resume = None
     return config
 

@@ -24,7 +24,7 @@ PARENT_CHECK_S = 1.0
 def run_workers(ledger: Ledger, problem: Problem, components: Components, on_event: OnEvent | None = None) -> None:
     """Works on the study in this process and in ``study.workers - 1`` children."""
     context = multiprocessing.get_context("spawn")
-    children = [
+    children: list[BaseProcess] = [
         context.Process(target=worker_main, args=(dict(components.config), os.getpid()), name=f"worker-{i}")
         for i in range(1, components.study.workers)
     ]
