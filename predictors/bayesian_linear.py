@@ -27,7 +27,10 @@ FloatArray = npt.NDArray[np.float64]
 DEVIATIONS = (0.03, 0.1, 0.2, 0.4, 0.8)
 """Prior deviations of a block's share of latency, relative to the mean; evidence weighs them."""
 
-DESIGN_DEVIATIONS = {"work": 0.4, "tied": 0.4, "choices": 0.1}
+WORK_MIXTURES = (0.0, 1.0)
+"""Shares of time that the prior's mean spreads over the kinds of work; the rest is constant."""
+
+DESIGN_DEVIATIONS = {"work": 0.2, "tied": 0.4, "choices": 0.1}
 """The same before anything is measured, when references are chosen."""
 
 NOISES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -41,10 +44,11 @@ class BayesianLinearPredictor(LatencyPredictor):
     """Latency relative to its mean over the measurements is linear in the features, with a
     Gaussian prior on the weights and noise in proportion to latency.
 
-    The prior's mean spreads an average network's time evenly over the kinds of work it does. Its
-    deviations, one for each block of features (work, choices wherever they are made, choices at
-    their place), and the noise are not chosen but averaged over a grid by marginal likelihood
-    (MacKay 1992); a mean of linear models is a linear model, so this costs nothing at prediction.
+    The prior's mean is a constant, or an average network's time spread evenly over the kinds of
+    work it does. Which of the two, the prior's deviations (one for each block of features: work,
+    choices wherever they are made, choices at their place) and the noise are not chosen but
+    averaged over a grid by marginal likelihood (MacKay 1992); a mean of linear models is a linear
+    model, so this costs nothing at prediction.
     The predictive deviation holds posterior, disagreement between settings of the prior, and
     noise, and is scaled by closed-form leave-one-out residuals with Student's t for their number.
 
@@ -85,26 +89,29 @@ class BayesianLinearPredictor(LatencyPredictor):
         genotypes, latencies = checked_measurements(self.space, genotypes, latencies_ms, self.minimum)
         mean_ms = float(latencies.mean())
         centred = self.basis.features(genotypes) - self.basis.mean
-        prior_mean = self._prior_mean(centred)
         extended = np.concatenate([centred, np.ones((len(centred), 1))], axis=1)
         evidence = weigh(
             extended,
+            self._prior_means(centred),
             self._prior_covariances(),
-            residual=latencies / mean_ms - extended @ prior_mean,
+            targets=latencies / mean_ms,
             noise_shape=np.square(latencies / mean_ms) + NOISE_FLOOR**2,
             noises=self.noise,
         )
-        return LinearLatencyModel(self.basis, self._parameters(evidence, prior_mean, mean_ms, float(latencies.min())))
+        return LinearLatencyModel(self.basis, self._parameters(evidence, mean_ms, float(latencies.min())))
 
-    def _prior_mean(self, centred: FloatArray) -> FloatArray:
-        """Weights ``(F + 1,)`` of the prior's mean: 1 on average over the measurements, in equal
-        shares of each kind of work."""
-        weights = np.zeros(len(self.basis.mean) + 1)
+    def _prior_means(self, centred: FloatArray) -> list[FloatArray]:
+        """Weights ``(F + 1,)``, the constant last, that give 1 on average over the measurements:
+        a constant, and mixtures with equal shares of each kind of work."""
+        constant = np.zeros(len(self.basis.mean) + 1)
+        constant[-1] = 1.0
         work = self.basis.groups.get("work")
-        if work is not None and (self.basis.mean @ work > 0).all():
-            weights[:-1] = work @ (1.0 / (self.basis.mean @ work)) / work.shape[1]
-        weights[-1] = 1.0
-        return weights / max(float((centred @ weights[:-1] + weights[-1]).mean()), 0.1)
+        if work is None or not (self.basis.mean @ work > 0).all():
+            return [constant]
+        shares = constant.copy()
+        shares[:-1] = work @ (1.0 / (self.basis.mean @ work)) / work.shape[1]
+        shares /= max(float((centred @ shares[:-1] + shares[-1]).mean()), 0.1)
+        return [(1 - mixture) * constant + mixture * shares for mixture in WORK_MIXTURES]
 
     def _prior_covariances(self) -> list[FloatArray]:
         """Covariances ``(F + 1, F + 1)`` of the weights, the constant last, one a setting."""
@@ -122,15 +129,13 @@ class BayesianLinearPredictor(LatencyPredictor):
             for deviations in product(*grids)
         ]
 
-    def _parameters(
-        self, evidence: Evidence, prior_mean: FloatArray, mean_ms: float, least_ms: float
-    ) -> LinearParameters:
+    def _parameters(self, evidence: Evidence, mean_ms: float, least_ms: float) -> LinearParameters:
         size = len(self.basis.mean)
         moment = np.zeros((size + 1, size + 1))
         moment[:-1, :-1] = self.basis.moment
         moment[-1, -1] = 1.0
         factor, rest = factorise(evidence.covariance * evidence.inflation, moment)
-        weights = prior_mean + evidence.weights
+        weights = evidence.weights
         noise = evidence.noise * np.sqrt(evidence.inflation)
         return LinearParameters(
             weights=weights[:-1] * mean_ms,

@@ -40,8 +40,11 @@ class Block:
 
 
 class FeatureBasis:
-    """Features of a space: its ``encode``, and MACs, CIO and parameters where these are not
-    already linear in it. Depends on the space alone.
+    """Features of a space. Depends on the space alone.
+
+    They are its ``encode``; MACs, CIO and parameters where these are not already linear in it; and
+    which choice each decision takes, unless ``encode`` says so or is a sum of look-up tables,
+    which one matrix of choices would slow down.
 
     Columns named ``decision=choice`` are choices; all others are work and are divided by their
     mean over the space, so that 1 is an average network.
@@ -50,20 +53,21 @@ class FeatureBasis:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         sample = space.sample(SAMPLE, np.random.default_rng(SAMPLE_SEED))
-        encoded = space.encode(sample).astype(np.float64)
-        costs = cost_columns(space.costs(sample))
-        self.is_linear = is_linear(encoded, costs)
-        self.additive = space.additive_encoding() if self.is_linear else None
-        names = list(space.feature_names)
+        encoded, costs = space.encode(sample).astype(np.float64), cost_columns(space.costs(sample))
         self._cost_scale = np.maximum(costs.mean(axis=0), 1e-12)
-        if not self.is_linear:
-            encoded = np.concatenate([encoded, costs / self._cost_scale], axis=1)
-            names += LINE_COSTS
-        self.names = tuple(names)
-        self.mean: FloatArray = encoded.mean(axis=0)
-        centred = encoded - self.mean
+        self._with_costs = not is_linear(encoded, costs)
+        self.additive = None if self._with_costs else space.additive_encoding()
+        self._with_choices = self.additive is None and not set(choice_names(space)) <= set(space.feature_names)
+        self.names = (
+            *space.feature_names,
+            *(LINE_COSTS if self._with_costs else ()),
+            *(choice_names(space) if self._with_choices else ()),
+        )
+        features = self.features(sample)
+        self.mean: FloatArray = features.mean(axis=0)
+        centred = features - self.mean
         self.moment: FloatArray = centred.T @ centred / len(centred)
-        self.groups = _groups(space, names)
+        self.groups = _groups(space, list(self.names))
         self.blocks = tuple(self._blocks())
 
     def _blocks(self) -> Iterator[Block]:
@@ -79,10 +83,12 @@ class FeatureBasis:
 
     def features(self, genotypes: Genotypes) -> FloatArray:
         """Columns ``(N, F)``, not centred."""
-        encoded = self.space.encode(genotypes).astype(np.float64)
-        if self.is_linear:
-            return encoded
-        return np.concatenate([encoded, cost_columns(self.space.costs(genotypes)) / self._cost_scale], axis=1)
+        parts = [self.space.encode(genotypes).astype(np.float64)]
+        if self._with_costs:
+            parts.append(cost_columns(self.space.costs(genotypes)) / self._cost_scale)
+        if self._with_choices:
+            parts.append(one_hot(self.space, genotypes).astype(np.float64))
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
     def coordinates(self, features: FloatArray) -> list[FloatArray]:
         """Coordinates ``(N, R)`` of each block."""

@@ -105,4 +105,5 @@ def first_occurrences(hashes: Hashes) -> npt.NDArray[np.int64]:
 def _select(size: int, n: int, tournament: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
     """Winners ``(n,)`` of tournaments among ``size`` members in order of merit."""
     drawn = rng.integers(0, size, size=(max(tournament, 1), n), dtype=np.int32)
-    return drawn.min(axis=0) if tournament > 1 else drawn[0]
+    winners: npt.NDArray[np.int32] = drawn.min(axis=0)
+    return winners
