@@ -129,6 +129,8 @@ def _repeat(name: str, models: Sequence[Deployable], protocol: Protocol, repeats
     for statistic in STATISTICS:
         differences = [abs(getattr(a, statistic) / getattr(b, statistic) - 1.0) for a, b in pairs]
         metrics[f"if_{statistic}_within_3_percent"] = float(np.mean([d <= LIMIT for d in differences]))
+    middle = [abs(np.median(a.process_values) / np.median(b.process_values) - 1.0) for a, b in pairs]
+    metrics["if_median_over_processes_within_3_percent"] = float(np.mean([d <= LIMIT for d in middle]))
     return {f"{name}.{key}": float(value) for key, value in metrics.items()}
 
 

@@ -171,8 +171,9 @@ class _Measuring:
     def _round(self, number: int, indices: list[int]) -> None:
         rng = np.random.default_rng((self._seed, number))
         order = [indices[i] for i in rng.permutation(len(indices))]
+        job = self._job(order)  # looks for a quiet core meanwhile, which lets a waiting worker take its turn
         with machine_to_oneself():
-            result = run_round(self._job(order), self._reporter(number, order))
+            result = run_round(job, self._reporter(number, order))
         for position, sample in result.samples.items():
             self._samples[order[position]].append(sample)
         for position, error in result.errors.items():
