@@ -38,6 +38,8 @@ class Record:
         Raises:
             SchemaError: If the schema is another one, or fields are missing or unknown.
         """
+        if not isinstance(data, Mapping):
+            raise SchemaError(f"cannot read {cls.__name__}: not a JSON object", field="data", value=data)
         if cls.SCHEMA:
             check_schema(data, cls.SCHEMA)
         hints = typing.get_type_hints(cls)

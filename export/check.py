@@ -139,8 +139,8 @@ def _difference(
         )
     pairs = [(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(found, expected, strict=True)]
     # np.max and not max(): NaN must win.
-    error = np.max([np.abs(a - b).max(initial=0.0) for a, b in pairs])
-    return float(error), float(np.max([np.abs(b).max(initial=0.0) for _, b in pairs]))
+    difference = np.max([np.abs(a - b).max(initial=0.0) for a, b in pairs])
+    return float(difference), float(np.max([np.abs(b).max(initial=0.0) for _, b in pairs]))
 
 
 def _torch_outputs(module: nn.Module, inputs: tuple[Any, ...]) -> list[np.ndarray[Any, np.dtype[Any]]]:

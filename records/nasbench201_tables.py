@@ -149,9 +149,11 @@ def cells(strings: Sequence[str], space: NASBench201) -> Genotypes:
 def _latencies(values: Any, n: int, path: Path) -> tuple[FloatArray, str]:
     """``(n,)`` ms and a note on what is missing: a shorter list leaves the last cells unmeasured."""
     try:
-        found = np.array([float(value) for value in values], dtype=np.float64)
+        found = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path} is not a list of latencies: {error}") from error
+    if found.ndim != 1:
+        raise DataError(f"{path} is not a list of latencies")
     if len(found) > n:
         raise DataError(
             f"{path} holds more latencies than there are cells", value=len(found), field="rows", allowed=str(n)
@@ -171,12 +173,13 @@ def _parquet_rows(path: Path, wanted: Mapping[str, str]) -> dict[str, npt.NDArra
             "HW-NAS-Bench-360 is a parquet file, which needs pyarrow", hint="pip install 'gnomon-nas[tables]'"
         ) from error
     try:
-        table = pyarrow.parquet.read_table(path, columns=list(PARQUET_COLUMNS), memory_map=True)
+        file = pyarrow.parquet.ParquetFile(path)
+        missing = [name for name in PARQUET_COLUMNS if name not in file.schema_arrow.names]
+        if missing:
+            raise DataError(f"{path} lacks columns", field="columns", value=missing, allowed=PARQUET_COLUMNS)
+        table = file.read(columns=list(PARQUET_COLUMNS))
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-    missing = [name for name in PARQUET_COLUMNS if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path} lacks columns", field="columns", value=missing, allowed=PARQUET_COLUMNS)
     columns = {name: table[name].to_numpy() for name in PARQUET_COLUMNS}
     keep = np.logical_and.reduce([columns[name] == value for name, value in wanted.items()])
     if not keep.any():

@@ -96,10 +96,9 @@ class MeasurementStore:
         Args:
             setting_id: Only those of one setting.
         """
-        query, arguments = "SELECT measurement FROM measurements ORDER BY id", ()
-        if setting_id is not None:
-            query, arguments = "SELECT measurement FROM measurements WHERE setting = ? ORDER BY id", (setting_id,)
+        where, arguments = ("", ()) if setting_id is None else ("WHERE setting = ?", (setting_id,))
         with self._explained():
+            query = f"SELECT measurement FROM measurements {where} ORDER BY id"
             rows = self._connection().execute(query, arguments).fetchall()
         return [Measurement.from_json(text) for (text,) in rows]
 

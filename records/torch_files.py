@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ def load_plain(path: Path) -> Any:
     """
     import torch
 
-    # Old numpy pickles name the module that numpy 2 moved.
-    scalar = (np._core.multiarray.scalar, "numpy.core.multiarray.scalar")
-    allowed: list[Any] = [scalar, np.dtype, np.dtypes.Float64DType, np.dtypes.Int64DType]
+    # numpy 2 moved the module that older files name.
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    allowed: list[Any] = [*names, np.dtype, np.dtypes.Float64DType, np.dtypes.Int64DType]
     try:
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch raise their own
+    except pickle.UnpicklingError as error:
+        raise DataError(f"cannot read {path}: not a file of plain lists, dicts, numbers and tensors") from error
+    except Exception as error:  # zip files, the file system and torch raise their own
         reason = str(error).strip().splitlines()
         raise DataError(f"cannot read {path}: {reason[0] if reason else type(error).__name__}") from error

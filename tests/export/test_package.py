@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gnomon.errors import ExportError, SchemaError, StudyError
@@ -27,6 +29,7 @@ from gnomon.export import (
     write_card,
 )
 from gnomon.records import Fingerprint, Measurement, Setting, Workload
+from gnomon.search.instantiate import instantiate
 from gnomon.search_spaces import Deployable
 from gnomon.search_spaces.mobile_cnn import MobileCNN
 
@@ -119,10 +122,34 @@ def test_code_in_the_card_works(exported: ExportedModel) -> None:
     assert float(difference) < 1e-4
 
 
-def test_training_code_in_the_card_is_valid_python_with_the_budget(exported: ExportedModel) -> None:
-    code = code_of((exported.folder / "card.md").read_text(), "Train it again")
-    compile(code, "card.md", "exec")
-    assert "budget=12, seed=4" in code
+TASK = """
+task:
+  _target_: gnomon.tasks.image_classification.ImageClassification
+  data:
+    _target_: gnomon.tasks.datasets.Digits
+"""
+
+
+@pytest.mark.slow
+def test_training_code_in_the_card_trains_the_same_weights_again(tmp_path: Path) -> None:
+    space = MobileCNN(input_shape=(1, 8, 8), classes=10, width=0.25, blocks=2)
+    deployable = space.deployable(space.config(space.sample(1, np.random.default_rng(2))[0]))
+    assert deployable.architecture is not None
+    (tmp_path / "architecture.json").write_text(deployable.architecture.to_json())
+    model = build_model(tmp_path, seed=4)
+    task = instantiate(OmegaConf.create(TASK).task, "task")
+    task.train(model, budget=1, seed=4)
+    card = ModelCard("digits", ModelMetadata(deployable.architecture), training={"budget": 1, "seed": 4})
+    export_model(deployable, model, tmp_path, card, config=TASK)
+
+    code = code_of((tmp_path / "card.md").read_text(), "Train it again")
+    code += "from safetensors.torch import save_model\nsave_model(model, 'again.safetensors')\n"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "quality=" in result.stdout
+    first, again = (load_file(tmp_path / name) for name in ("weights.safetensors", "again.safetensors"))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 def test_card_says_what_is_known_and_only_that(exported: ExportedModel, measurement: Measurement) -> None:
@@ -188,8 +215,6 @@ def test_damaged_and_missing_files(name: str, exported: ExportedModel, tmp_path:
 
 
 def test_weights_of_another_network(exported: ExportedModel, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     (tmp_path / "architecture.json").write_bytes((exported.folder / "architecture.json").read_bytes())
     save_file({"weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
     with pytest.raises(SchemaError, match=r"weights\.safetensors") as caught:
