@@ -51,6 +51,7 @@ class ModelRow(Record):
         predicted_ms, predicted_std_ms: Before verification.
         measurement: Of the very file that ships; None for recorded studies only if it failed.
         max_abs_error: Largest difference between ONNX Runtime and torch outputs.
+        training_s: Seconds of full training.
         accepted: False if dropped; ``reason`` says why.
     """
 
@@ -69,6 +70,7 @@ class ModelRow(Record):
     max_abs_error: float | None = None
     on_front: bool = False
     trained: bool = True
+    training_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -261,6 +261,7 @@ def _row(
         measurement=measurement,
         max_abs_error=trained.max_abs_error,
         trained=components.evaluator.has_weights and validation is not None,
+        training_s=validation.cost_s if validation is not None else 0.0,
     )
 
 

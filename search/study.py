@@ -165,7 +165,7 @@ def _spend(
         "wall_s": float(before.get("wall_s", 0.0)) + time.monotonic() - started,
         "measuring_s": calibration.seconds,
         "evaluating_s": float(sum(e["cost_s"] for e in evaluated)),
-        "training_s": float(sum(m.validation.get("cost_s", 0.0) for m in models)),
+        "training_s": float(sum(m.training_s for m in models)),
         "evaluations": counts.evaluated,
         "duplicates": counts.duplicates,
         "failures": counts.failed,

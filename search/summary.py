@@ -45,7 +45,7 @@ def summarise(
         version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         space=components.space.name,
-        task=components.task.identity(),
+        task={"name": components.task.name, **components.task.identity()},
         metric=components.task.metric,
         setting=setting,
         fingerprint=components.device.fingerprint(),
