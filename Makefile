@@ -32,8 +32,8 @@ help:  ## List the targets
 
 install: $(DEV)  ## Install everything for development into .venv
 
-search: $(VENV)/.installed-demo  ## Search with the default experiment; ARGS="space=... device=..." overrides it
-	$(BIN)/gnomon search $(ARGS)
+search: $(VENV)/.installed-demo  ## Search with experiment=default; ARGS="experiment=quick device=..." instead
+	$(BIN)/gnomon search $(or $(ARGS),experiment=default)
 
 test: $(DEV)  ## Run the tests; SLOW=1 or CI=true adds the slow ones; ARGS="tests/search -k ..." picks
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
