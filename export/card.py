@@ -165,7 +165,10 @@ def _conditions(measurement: Measurement) -> list[tuple[str, ...]]:
         ("processes, runs", f"{len(measurement.process_values)}, {measurement.n_runs}"),
         ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 2**30:.1f} GiB, {machine.os}"),
         ("runtime", machine.runtime),
-        ("governor, load, pinned", f"{machine.governor or 'unknown'}, {_figure(machine.load_1min)}, {machine.pinned}"),
+        (
+            "governor, load, pinned",
+            f"{machine.governor or 'unknown'}, {_figure(machine.load_1min) or 'unknown'}, {machine.pinned}",
+        ),
         ("setting, protocol", f"`{setting.id}`, `{measurement.protocol}`"),
         ("when", measurement.timestamp),
     ]
