@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import ReferenceRow, StudySummary, TrialRow
+from ..records import Fingerprint, ReferenceRow, StudySummary, TrialRow
 from . import tables
 from .agreement_plot import Z90, agreement, reference_pairs
 from .captions import caption
@@ -167,7 +167,15 @@ def _image(summary: StudySummary, plot: Plot) -> Image:
 
 
 def _task(summary: StudySummary) -> str:
-    return str(summary.task.get("name", "a task"))
+    """What the study calls its data: a task's identity names at least one of these."""
+    known = (summary.task.get(key) for key in ("name", "data", "task"))
+    return str(next((value for value in known if value), "a task"))
+
+
+def _machine(summary: StudySummary) -> Fingerprint:
+    """The machine as it was while the models were measured; before that, as the search found it."""
+    measured = (m.measurement for m in summary.models if m.measurement is not None)
+    return next((m.fingerprint for m in measured if m.verdict != "failed"), summary.fingerprint)
 
 
 def _cards(summary: StudySummary) -> list[tuple[str, str, str]]:
@@ -205,7 +213,7 @@ def _verdicts_used(summary: StudySummary) -> list[str]:
 
 def _device(summary: StudySummary) -> list[tuple[str, str]]:
     """Setting and fingerprint as (name, value); published tables know little more than a name."""
-    setting, machine = summary.setting, summary.fingerprint
+    setting, machine = summary.setting, _machine(summary)
     rows = [
         ("device", setting.device),
         ("hardware", setting.hardware),

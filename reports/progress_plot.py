@@ -24,14 +24,8 @@ def draw_progress(summary: StudySummary, path: Path) -> bool:
         if gains:
             last = gains[-1]
             axes.plot(steps[last], values[last], "o", markersize=8, markerfacecolor="white", color=style.BLUE)
-            axes.annotate(
-                f"last gain: evaluation {steps[last]}",
-                (steps[last], values[last]),
-                xytext=(0, -16),
-                textcoords="offset points",
-                ha="right" if steps[last] > 0.6 * steps[-1] else "left",
-                fontsize=9.5,
-            )
+            text = f"last gain at evaluation {steps[last]} of {steps[-1]}"
+            axes.text(0.985, 0.05, text, transform=axes.transAxes, ha="right", fontsize=9.5)
         axes.set_title("Hypervolume of the search's front")
         axes.set_xlabel("distinct evaluations")
         axes.set_ylabel("share of the final one")

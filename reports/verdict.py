@@ -11,8 +11,7 @@ from .rows import measured_ms, model_score, score_split
 Tone = Literal["good", "warning", "bad"]
 
 STATISTIC_TEXT = {
-    "minimum": "the fastest timed iteration of all processes: what the machine does when nothing disturbs it, and the "
-    "most repeatable figure on a shared one",
+    "minimum": "the fastest timed iteration of all processes",
     "p10": "the 10th percentile of the iterations of one process, in the process that was disturbed least",
     "median": "the median of the iterations of one process, in the process that was disturbed least",
     "p90": "the 90th percentile of the iterations of one process, in the process that was disturbed least",
@@ -139,7 +138,7 @@ def limit_text(summary: StudySummary) -> str:
 def statistic_text(summary: StudySummary) -> str:
     """What one latency figure of this study is, in one sentence."""
     if is_published(summary.setting):
-        return "Measured latency is the value that the published table holds; nothing was timed for this study."
+        return "Recorded latency is the value that the published table holds; nothing was timed for this study."
     meaning = STATISTIC_TEXT.get(summary.statistic, "as the device defines it")
     return (
         f"Every latency is the {summary.statistic}: {meaning}. Square brackets hold its 90 % interval, bootstrapped "

@@ -189,6 +189,16 @@ def test_missing_model_files_are_not_linked(rich: StudySummary, tmp_path: Path, 
     assert "model.onnx (not found)" in page.text
 
 
+def test_task_is_named_by_its_data(rich: StudySummary, tmp_path: Path, write: Write) -> None:
+    page = report(tmp_path, replace(rich, task={"task": "image_classification", "data": "my photographs"}), write)
+    assert "Searched mobile_cnn for my photographs on onnxruntime" in page.text
+
+
+def test_machine_is_that_of_the_measurements(rich: StudySummary, tmp_path: Path, write: Write) -> None:
+    page = report(tmp_path, replace(rich, fingerprint=replace(rich.fingerprint, pinned=False)), write)
+    assert "pinned to a core yes" in page.text
+
+
 def test_no_summary_yet(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="nothing to report yet"):
         write_report(tmp_path)
