@@ -145,17 +145,17 @@ def train_one(components: Components, key: str) -> None:
 
 
 def _train_and_export(components: Components, key: str, folder: Path) -> TrainedModel:
-    import torch
-
     from ..export import ModelCard, ModelMetadata, export_model, write_card
+    from ..tasks.torch_state import seeded, torch_threads
 
     space, task = components.space, components.task
     architecture = space.architecture(space.algebra.from_key(key))
     seed = evaluation_seed(components.study.seed, key)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = space.build(architecture.config)
-    validation = task.train(model, components.finalise.budget, seed=seed, checkpoint=folder / "checkpoint")
+    # One thread, whatever the number of workers: the sum of gradients depends on it.
+    with torch_threads(1):
+        validation = task.train(model, components.finalise.budget, seed=seed, checkpoint=folder / "checkpoint")
     card = ModelCard(
         name=model_id(key),
         metadata=ModelMetadata(architecture, task.identity(), task.labels, task.preprocessing),
