@@ -43,27 +43,29 @@ class Acquisition:
         feasible = [t for t in history.evaluated if t.violation <= 0] or list(history.evaluated)
         rows = np.stack([t.genotype for t in feasible])
         quality = np.array([t.quality for t in feasible], dtype=np.float64)
-        mean, std = predictor.predict(candidates)
-        self._points = self._worlds(candidates, mean, std)
-        self._fronts = [w[non_dominated(w)] for w in self._worlds(rows, quality, np.zeros(len(quality)))]
+        self._points = self._worlds(candidates, self._drawn(predictor, candidates))
+        self._fronts = [w[non_dominated(w)] for w in self._worlds(rows, np.broadcast_to(quality, (draws, len(rows))))]
         pending = [t.genotype for t in history.trials if t.state == "pending"]
         if pending:
-            for world, losses in enumerate(self._worlds(np.stack(pending), *predictor.predict(np.stack(pending)))):
-                self._fronts[world] = np.vstack([self._fronts[world], losses])
+            waiting = self._worlds(np.stack(pending), self._drawn(predictor, np.stack(pending)))
+            self._fronts = [np.vstack(parts) for parts in zip(self._fronts, waiting, strict=True)]
+        hopes = predictor.spread(candidates, np.array([[0.0], [1.0]]))
         self._reference, self._scale = _box(
-            problem.losses(rows, quality), problem.losses(candidates, mean), problem.losses(candidates, mean + std)
+            problem.losses(rows, quality), *(problem.losses(candidates, q) for q in hopes)
         )
 
-    def _worlds(self, genotypes: Genotypes, mean: FloatArray, std: FloatArray) -> FloatArray:
-        """Drawn losses ``(W, C, M)``."""
-        size = (self._draws, len(genotypes))
-        quality = mean + std * self._rng.standard_normal(size)
-        columns = self._problem.metrics(genotypes, mean)
-        latency = np.broadcast_to(columns.get("latency_ms", mean), size)
+    def _drawn(self, predictor: QualityPredictor, genotypes: Genotypes) -> FloatArray:
+        """Quality in each world ``(W, C)``."""
+        return predictor.spread(genotypes, self._rng.standard_normal((self._draws, len(genotypes))))
+
+    def _worlds(self, genotypes: Genotypes, quality: FloatArray) -> FloatArray:
+        """Losses ``(W, C, M)`` under drawn quality ``(W, C)`` and drawn latency."""
+        columns = self._problem.metrics(genotypes, quality[0])
+        latency = np.broadcast_to(columns.get("latency_ms", quality[0]), quality.shape)
         if "latency_ms" in columns:
             mean_ms, std_ms = self._problem.latency.predict(genotypes)
             # A latency is positive, however wide its interval.
-            latency = np.maximum(mean_ms + std_ms * self._rng.standard_normal(size), 1e-3 * np.abs(mean_ms))
+            latency = np.maximum(mean_ms + std_ms * self._rng.standard_normal(quality.shape), 1e-3 * np.abs(mean_ms))
         return np.stack([self._losses(columns, q, ms) for q, ms in zip(quality, latency, strict=True)])
 
     def _losses(self, columns: dict[str, FloatArray], quality: FloatArray, latency_ms: FloatArray) -> FloatArray:

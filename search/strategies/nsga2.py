@@ -47,7 +47,7 @@ class NSGA2(Strategy):
 
     def __init__(
         self,
-        initial: int = 24,
+        initial: int = 12,
         population: int = 1000,
         generations: int = 15,
         optimism: float = 0.5,
@@ -104,8 +104,8 @@ class NSGA2(Strategy):
         space = problem.space
 
         def score(rows: Genotypes) -> tuple[FloatArray, FloatArray]:
-            mean, std = predictor.predict(rows)
-            return problem.losses(rows, mean + self.optimism * std), problem.violation(rows)
+            (hoped,) = predictor.spread(rows, np.array([[self.optimism]]))
+            return problem.losses(rows, hoped), problem.violation(rows)
 
         known = known_hashes(space, history)
         if is_small(space):
