@@ -127,7 +127,8 @@ class NASBench201(SearchSpace):
         Raises:
             SpaceError: If it is not one.
         """
-        return self.algebra.validate(np.array([parse_cell(text)]))[0]
+        row: Genotypes = self.algebra.validate(np.array([parse_cell(text)]))[0]
+        return row
 
     @cached_property
     def _costs(self) -> Costs:

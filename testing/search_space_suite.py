@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from ..errors import SpaceError
@@ -248,8 +247,8 @@ class SearchSpaceSuite:
         np.testing.assert_allclose(encoding.encode(rows), features, rtol=1e-5, atol=1e-5)
         tables = sum(table[codes] for table, codes in zip(encoding.tables, encoding.codes(rows).T, strict=True))
         np.testing.assert_allclose(encoding.bias + tables, features, rtol=1e-5, atol=1e-5)
-        weights = np.random.default_rng(0).random(features.shape[1])
-        expected: npt.NDArray[np.float64] = features.astype(np.float64) @ weights
+        weights = np.linspace(0.5, 1.5, len(space.feature_names))
+        expected = features.astype(np.float64) @ weights
         np.testing.assert_allclose(encoding.fold(weights).sum(rows), expected, rtol=1e-4, atol=1e-4)
 
     def test_costs_are_positive_columns(self, space: SearchSpace) -> None:
