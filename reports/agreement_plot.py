@@ -11,6 +11,7 @@ import numpy as np
 
 from ..records import ReferenceRow, StudySummary
 from . import figure as style
+from .labels import Label, draw_labels
 from .rows import labelled_models, measured_ms
 from .verdict import is_published
 
@@ -111,7 +112,7 @@ def draw_agreement(summary: StudySummary, path: Path) -> bool:
     kind = "recorded" if is_published(summary.setting) else "measured"
     with style.drawing(7.4, 6.6) as (figure, axes):
         _draw_band(axes, pairs)
-        _draw_pairs(axes, references, "reference architectures (leave-one-out)", "o", style.GREY, labels=False)
+        _draw_pairs(axes, references, "reference architectures (leave-one-out)", "o", style.GREY)
         _draw_pairs(axes, verified, "verified models", "o", style.BLUE)
         _draw_pairs(axes, dropped, "dropped models", "X", style.VERMILION)
         axes.set_title(f"Predicted against {kind} latency")
@@ -119,6 +120,8 @@ def draw_agreement(summary: StudySummary, path: Path) -> bool:
         axes.set_ylabel("predicted latency (ms)")
         _figures(axes, agreement(references), agreement([*verified, *dropped]))
         axes.legend(loc="upper left")
+        labels = [Label(p.label, p.measured, p.predicted, style.BLUE) for p in verified]
+        draw_labels(axes, [*labels, *(Label(p.label, p.measured, p.predicted, style.RED) for p in dropped)])
         style.save(figure, path)
     return True
 
@@ -149,7 +152,7 @@ def _draw_band(axes: Axes, pairs: Sequence[Pair]) -> None:
     axes.set_aspect("equal", adjustable="box")
 
 
-def _draw_pairs(axes: Axes, pairs: Sequence[Pair], label: str, marker: str, color: str, *, labels: bool = True) -> None:
+def _draw_pairs(axes: Axes, pairs: Sequence[Pair], label: str, marker: str, color: str) -> None:
     if not pairs:
         return
     x = np.array([p.measured for p in pairs])
@@ -169,17 +172,6 @@ def _draw_pairs(axes: Axes, pairs: Sequence[Pair], label: str, marker: str, colo
         label=label,
         zorder=4,
     )
-    for p in pairs if labels else ():
-        axes.annotate(
-            p.label,
-            (p.measured, p.predicted),
-            xytext=(7, -12),
-            textcoords="offset points",
-            fontsize=9.5,
-            fontweight="bold",
-            color=color,
-            zorder=5,
-        )
 
 
 def _figures(axes: Axes, references: Agreement | None, models: Agreement | None) -> None:

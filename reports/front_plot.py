@@ -11,9 +11,10 @@ import numpy as np
 
 from ..records import ModelRow, StudySummary, TrialRow
 from . import figure as style
-from .format import METRIC_TEXT, QualityFormat, words
+from .format import METRIC_TEXT, QualityFormat, counted, words
+from .labels import Label, draw_labels
 from .pareto import staircase
-from .quality_axis import set_quality_axis
+from .quality_axis import outlier_floor, set_quality_axis
 from .rows import labelled_models, measured_ms, model_score, score_split
 from .verdict import is_published, limit_text
 
@@ -54,6 +55,8 @@ def draw_front(summary: StudySummary, metric: str, path: Path) -> bool:
         quality = QualityFormat(summary)
         axes.margins(y=0.09)
         by_error = set_quality_axis(axes, qualities, is_share=quality.is_share)
+        floor = None if by_error else outlier_floor(qualities)
+        lowest_model = min((p.quality for points in models.values() for p in points), default=math.inf)
         _draw_trials(axes, summary, trials, metric)
         _draw_models(axes, summary, models, metric)
         _scale_cost(axes, summary, metric, trials, models)
@@ -61,6 +64,9 @@ def draw_front(summary: StudySummary, metric: str, path: Path) -> bool:
         axes.set_title(f"Quality against {METRIC_TEXT.get(metric, words(metric))}", pad=28 if limited else None)
         axes.set_xlabel(_cost_label(summary, metric))
         axes.set_ylabel(quality.axis + (", log scale of the error" if by_error else ""))
+        if floor is not None and floor <= lowest_model:
+            _draw_outliers(axes, summary, trials, metric, floor, max(qualities))
+        draw_labels(axes, _labels(models))
         style.legend_below(axes, columns=2)
         style.save(figure, path)
     return True
@@ -97,6 +103,38 @@ def _interval(model: ModelRow, metric: str, cost: float) -> tuple[float, float]:
     return model.measurement.interval
 
 
+def _labels(models: dict[str, list[Point]]) -> list[Label]:
+    return [
+        Label(p.label, p.cost, p.quality, style.RED if kind == "dropped" else style.BLUE)
+        for kind, points in models.items()
+        for p in points
+    ]
+
+
+def _draw_outliers(
+    axes: Axes, summary: StudySummary, trials: list[TrialRow], metric: str, floor: float, highest: float
+) -> None:
+    """Ends the axis at ``floor`` and marks what lies below it at the edge, so that a few failures
+    to learn do not press everything else together."""
+    below = [t for t in trials if t.quality is not None and t.quality < floor]
+    margin = 0.08 * (highest - floor)
+    bottom = floor - margin
+    axes.set_ylim(bottom, highest + margin)
+    x = np.array([_trial_cost(summary, t, metric) for t in below], dtype=np.float64)
+    worst = QualityFormat(summary)(min(t.quality for t in below if t.quality is not None))
+    axes.scatter(
+        x,
+        np.full(len(below), bottom),
+        marker="v",
+        s=34,
+        color=style.GREY,
+        linewidths=0,
+        clip_on=False,
+        zorder=6,
+        label=f"{counted(len(below), 'candidates')} below the axis (down to {worst})",
+    )
+
+
 def _draw_trials(axes: Axes, summary: StudySummary, trials: list[TrialRow], metric: str) -> None:
     """Candidates as the search saw them: predicted cost, quality at the search's budget."""
     groups = {
@@ -111,7 +149,7 @@ def _draw_trials(axes: Axes, summary: StudySummary, trials: list[TrialRow], metr
             {"marker": "x", "s": 26, "color": "#c99a78", "linewidths": 1.2},
         ),
         "front": (
-            "evaluated, front of the search (validation)",
+            "evaluated, front of the search" + ("" if summary.recorded else " (validation)"),
             {"marker": "o", "s": 34, "facecolors": "white", "edgecolors": style.SKY, "linewidths": 1.5},
         ),
     }
@@ -160,17 +198,6 @@ def _draw_models(axes: Axes, summary: StudySummary, models: dict[str, list[Point
             label=label,
             zorder=5,
         )
-        for p in points:
-            axes.annotate(
-                p.label,
-                (p.cost, p.quality),
-                xytext=(6, 7),
-                textcoords="offset points",
-                fontsize=9.5,
-                fontweight="bold",
-                color=edge,
-                zorder=6,
-            )
 
 
 def _scale_cost(

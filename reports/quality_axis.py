@@ -20,6 +20,20 @@ TICKS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0
 MAX_TICKS = 9
 
 
+FENCE = 3.0
+"""Qualities more than so many interquartile ranges below the lower quartile are outliers."""
+
+
+def outlier_floor(values: Sequence[float]) -> float | None:
+    """The smallest quality that is no outlier; None if there are none, or too few to tell."""
+    quality = np.sort(np.array(values, dtype=np.float64))
+    if len(quality) < 8:
+        return None
+    lower, upper = np.quantile(quality, (0.25, 0.75))
+    inside = quality[quality >= lower - FENCE * (upper - lower)]
+    return None if len(inside) == len(quality) or upper <= lower else float(inside[0])
+
+
 def set_quality_axis(axes: Axes, values: Sequence[float], *, is_share: bool) -> bool:
     """Scales the y axis for these qualities; shares of 1 are labelled as percentages.
 

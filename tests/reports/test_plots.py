@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gnomon.records import Measurement, ModelRow, StudySummary, TrialRow
 from gnomon.reports.figure import SCALE, drawing, plain, spans_decades
 from gnomon.reports.front_plot import cost_metrics, draw_front
 from gnomon.reports.importance_plot import importance_bars
+from gnomon.reports.labels import Label, draw_labels
 from gnomon.reports.plots import write_plots
-from gnomon.reports.quality_axis import _ErrorScale, set_quality_axis
+from gnomon.reports.quality_axis import _ErrorScale, outlier_floor, set_quality_axis
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -87,6 +89,30 @@ def test_error_scale_is_its_own_inverse_and_monotone() -> None:
     quality = np.array([0.0, 0.5, 0.9, 0.99, 0.995, 0.997, 1.0, 1.001])
     assert scale.backward(scale.forward(quality)) == pytest.approx(quality)
     assert (np.diff(scale.forward(quality)) > 0).all()
+
+
+def test_outliers_are_few_and_far_below() -> None:
+    crowd = list(np.linspace(0.55, 0.65, 20))
+    assert outlier_floor([*crowd, 0.01]) == pytest.approx(0.55)
+    assert outlier_floor(crowd) is None
+    assert outlier_floor([0.01, 0.6, 0.6]) is None
+    assert outlier_floor([0.6] * 20 + [0.1]) is None
+
+
+def test_outliers_end_at_the_edge(recorded: StudySummary, tmp_path: Path) -> None:
+    trials = tuple(replace(t, quality=0.01 if t.number < 3 else 0.6 + 0.0001 * t.number) for t in recorded.trials[:40])
+    assert draw_front(replace(recorded, trials=trials), "latency_ms", tmp_path / "front.png")
+
+
+def test_labels_of_near_points_do_not_cover_each_other() -> None:
+    with drawing() as (figure, axes):
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        draw_labels(axes, [Label(f"M{i}", 0.5 + 0.002 * i, 0.5, "black") for i in range(5)])
+        FigureCanvasAgg(figure).draw()
+        boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_log_range() -> None:
