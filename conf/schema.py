@@ -37,7 +37,7 @@ class FinaliseConfig:
     enabled: bool = True
     top_k: int = 4
     budget: float = 12.0
-    max_models: int = 8
+    max_models: int = 12
 
 
 @dataclass

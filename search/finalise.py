@@ -68,9 +68,10 @@ def finalise(
     settings, candidates = components.finalise, rank(history)
     rows: list[ModelRow] = []
     while len(rows) < min(settings.max_models, len(candidates)):
-        wanted = settings.top_k - sum(row.on_front for row in rows)
-        if wanted <= 0:
+        missing = settings.top_k - sum(row.on_front for row in rows)
+        if missing <= 0:
             break
+        wanted = max(missing, components.study.workers)  # leave no worker idle
         batch = candidates[len(rows) : min(len(rows) + wanted, settings.max_models)]
         if components.evaluator.has_weights:
             _train_all(components, [components.space.keys(t.genotype[None])[0] for t in batch], on_model)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -67,10 +68,11 @@ def run_worker(ledger: Ledger, problem: Problem, components: Components, on_even
                     f"{failures} evaluations in a row failed; the last: {_last_error(ledger)}",
                     hint="Mend the cause and run the same command again: nothing is lost.",
                 )
-        elif not _propose(ledger, problem, components):
-            counts = ledger.counts()
-            if counts.running == 0 and counts.waiting == 0:
-                return
+            continue
+        outcome = _propose(ledger, problem, components)
+        if outcome == "finished":
+            return
+        if outcome == "wait":
             time.sleep(WAIT_S)
 
 
@@ -126,26 +128,32 @@ def _heartbeat(ledger: Ledger, claim: Claim) -> Iterator[None]:
         thread.join()
 
 
-def _propose(ledger: Ledger, problem: Problem, components: Components) -> bool:
-    """Proposes the next batch if it is this worker's turn. False if there is nothing to do now."""
+Outcome: TypeAlias = Literal["proposed", "wait", "finished"]
+
+
+def _propose(ledger: Ledger, problem: Problem, components: Components) -> Outcome:
+    """Proposes the next batch, if it is this worker's turn and the budget allows.
+
+    ``wait``: another worker is proposing, or evaluates what may still fail or come back.
+    """
     study = components.study
     with ledger.lease().held() as mine:
         if not mine:
-            return False
+            return "wait"
         ledger.materialise(problem)
         ledger.reap(problem)
         counts = ledger.counts()
         if counts.waiting:
-            return True
+            return "proposed"
         remaining = study.evaluations - counts.spent - counts.running
         if remaining <= 0:
-            return False
+            return "wait" if counts.running else "finished"
         history = ledger.history()
         n = min(max(study.batch, study.workers), remaining)
         proposal = components.strategy.propose(problem, history, n, step_rng(study.seed, history.step))
-        if ledger.commit(proposal, problem, history):
-            return True
-        return _fill(ledger, problem, ledger.history(), n, study.seed)
+        if ledger.commit(proposal, problem, history) or _fill(ledger, problem, ledger.history(), n, study.seed):
+            return "proposed"
+        return "wait" if counts.running else "finished"
 
 
 def _fill(ledger: Ledger, problem: Problem, history: History, n: int, seed: int) -> bool:

@@ -32,18 +32,13 @@ def run_workers(ledger: Ledger, problem: Problem, components: Components, on_eve
         child.start()
     try:
         run_worker(ledger, problem, components, on_event)
-        _wait(children, ledger, on_event)
+        for child in children:  # they end by themselves, once the study is finished
+            child.join()
     finally:
         for child in children:
             if child.is_alive():
                 child.terminate()
             child.join()
-
-
-def _wait(children: list[BaseProcess], ledger: Ledger, on_event: OnEvent | None) -> None:
-    """The others may still evaluate their last claims."""
-    while any(child.is_alive() for child in children) and ledger.counts().running:
-        time.sleep(PARENT_CHECK_S / 2)
 
 
 def worker_main(config: Mapping[str, Any], parent: int) -> None:
