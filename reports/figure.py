@@ -90,7 +90,7 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.set_dpi(DPI * SCALE)
     # Not savefig, which draws everything twice.
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": "gnomon"})  # type: ignore[no-untyped-call]
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": "gnomon"})
     write_bytes(path, buffer.getvalue())
 
 

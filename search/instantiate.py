@@ -25,7 +25,7 @@ def instantiate(node: DictConfig | Mapping[str, Any], field: str, plugins: Seque
         ConfigError: If a target is not allowed or does not take these arguments.
         GnomonError: What the constructor itself raised.
     """
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     if not isinstance(plain, dict) or "_target_" not in plain:
         raise ConfigError(
             "needs a _target_", field=field, value=plain, allowed="an option of the group, or a node with _target_"
