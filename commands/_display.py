@@ -45,7 +45,8 @@ class SearchDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._bars:  # bars that never showed would leave an empty line above an error
+            self._progress.stop()
 
     def phase(self, text: str) -> None:
         self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
@@ -64,7 +65,7 @@ class SearchDisplay:
         self._update(f"{what} models", done, total)
 
     def _update(self, name: str, done: int, total: int, note: str = "") -> None:
-        self._progress.start()  # only now: bars that never show would leave an empty line above an error
+        self._progress.start()
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(name, total=total, note="")
         self._progress.update(self._bars[name], completed=done, total=total, note=note)  # type: ignore[arg-type]
