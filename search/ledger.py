@@ -12,18 +12,15 @@ Guarantees, on any Optuna storage:
 from __future__ import annotations
 
 import json
-import logging
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import sqlalchemy
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -35,6 +32,7 @@ from .history import History, Trial
 from .lease import FileLease, Lease, SqlLease, is_dead, worker_id
 from .objective import Objective
 from .problem import Problem
+from .storage import open_storage, storage_errors
 from .strategy import Proposal
 
 SCHEMA = "gnomon.ledger/1"
@@ -84,7 +82,7 @@ class Ledger:
         self.name = name
         self.space = space
         self.worker = worker_id()
-        self._storage = _open_storage(storage)
+        self._storage = open_storage(storage)
         self._lease: Lease | None = None
         self._study: optuna.Study | None = None
         self._trials_cache: dict[int, Trial] = {}
@@ -94,7 +92,7 @@ class Ledger:
 
     def exists(self) -> bool:
         """Whether the storage holds this study."""
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             return self.name in optuna.get_all_study_names(self._storage)
 
     def create(self, objective: Objective, identity: Mapping[str, Any]) -> None:
@@ -103,7 +101,7 @@ class Ledger:
         Raises:
             StudyError: If a study of this name searches something else; the message names what.
         """
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             self._study = optuna.create_study(
                 study_name=self.name,
                 storage=self._storage,
@@ -130,7 +128,7 @@ class Ledger:
             raise StudyError(
                 "no such study", field="study.name", value=self.name, hint=f"{self.storage_url} does not hold it."
             )
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             self._study = optuna.load_study(study_name=self.name, storage=self._storage)
         self._check_identity(self._attributes().get(_IDENTITY, {}), None)
 
@@ -215,7 +213,7 @@ class Ledger:
                 continue
             original = None if entry["duplicate_of"] is None else by_number[entry["duplicate_of"]]
             template = self._template(entry, proposal["step"], index, problem, original)
-            with _storage_errors(self.storage_url):
+            with storage_errors(self.storage_url):
                 self._storage.create_new_trial(self.study._study_id, template)
 
     def _template(
@@ -254,7 +252,7 @@ class Ledger:
             self._queue = [Claim(t._trial_id, t.number, t.user_attrs["architecture"]) for t in waiting]
         while self._queue:
             claim = self._queue.pop(0)
-            with _storage_errors(self.storage_url):
+            with storage_errors(self.storage_url):
                 try:
                     won = self._storage.set_trial_state_values(claim.trial_id, TrialState.RUNNING)
                 except optuna.exceptions.UpdateFinishedTrialError:
@@ -266,7 +264,7 @@ class Ledger:
 
     def heartbeat(self, claim: Claim) -> None:
         """Says that this worker still evaluates ``claim``."""
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             self._storage.set_trial_user_attr(claim.trial_id, "claim", {"worker": self.worker, "time": time.time()})
 
     def complete(self, claim: Claim, evaluation: Evaluation, problem: Problem) -> None:
@@ -274,20 +272,20 @@ class Ledger:
         row = self.space.algebra.from_key(claim.key)[None]
         quality = np.array([evaluation.quality])
         values = problem.objective.values(problem.metrics(row, quality), problem.limit_ms)[0]
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             # First the evaluation, then the state: a kill in between is mended by `reap`.
             self._storage.set_trial_user_attr(claim.trial_id, "evaluation", evaluation.to_dict())
             self._storage.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [float(v) for v in values])
 
     def fail(self, claim: Claim, error: str) -> None:
         """Writes that this architecture cannot be evaluated; it is not tried again."""
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             self._storage.set_trial_user_attr(claim.trial_id, "error", error)
             self._storage.set_trial_state_values(claim.trial_id, TrialState.FAIL)
 
     def give_back(self, claim: Claim) -> None:
         """Returns a claim to pending, for example on Ctrl-C."""
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             self._storage.set_trial_state_values(claim.trial_id, TrialState.WAITING)
 
     def reap(self, problem: Problem) -> int:
@@ -356,15 +354,15 @@ class Ledger:
         )
 
     def _frozen(self, *states: TrialState) -> list[FrozenTrial]:
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _attributes(self) -> dict[str, Any]:
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             return self._storage.get_study_system_attrs(self.study._study_id)
 
     def _set(self, key: str, value: Any) -> None:
-        with _storage_errors(self.storage_url):
+        with storage_errors(self.storage_url):
             self._storage.set_study_system_attr(self.study._study_id, key, value)
 
 
@@ -376,58 +374,3 @@ def _rows(trials: tuple[Trial, ...], space: SearchSpace) -> Genotypes:
 def _json(value: Any) -> Any:
     """``value`` as it comes back from JSON, so that comparisons are of like with like."""
     return json.loads(json.dumps(value, default=lambda o: o.item() if hasattr(o, "item") else list(o)))
-
-
-def _open_storage(url: str) -> optuna.storages.BaseStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    with _storage_errors(url):
-        if url.endswith(".journal"):
-            Path(url).parent.mkdir(parents=True, exist_ok=True)
-            backend = optuna.storages.journal.JournalFileBackend(url)
-            return optuna.storages.JournalStorage(backend)
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-            _write_ahead(storage.engine)
-        else:
-            storage = optuna.storages.RDBStorage(url)
-        return optuna.storages.get_storage(storage)
-
-
-def _write_ahead(engine: sqlalchemy.Engine) -> None:
-    """Write-ahead logging: readers do not block the writer, and a commit needs no disk flush. A
-    killed process loses nothing; a power cut may lose the last commits, never the file."""
-
-    @sqlalchemy.event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    engine.dispose()  # connections made before do not know these
-
-
-class _storage_errors:
-    """Turns a storage's exceptions into one clear line; nothing on disk is touched."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, (StudyError, KeyboardInterrupt)):
-            return
-        cause = error.__cause__ or error
-        text = str(getattr(cause, "orig", cause)).splitlines()[0] if str(cause) else type(cause).__name__
-        if isinstance(
-            error, (OSError, optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError, ValueError)
-        ):
-            raise StudyError(
-                f"the study cannot be read or written: {text}",
-                field="study.storage",
-                value=self._url,
-                hint="Nothing was changed. Check that it is a Gnomon study, permissions and free space, "
-                "or choose another study.name or study.dir.",
-            ) from error

@@ -7,15 +7,13 @@ moment leaves the last finished epoch.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SchemaError, StudyError, TaskError
-from ..schema import read_json, write_json
+from ..errors import SchemaError, TaskError
+from ..schema import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -111,22 +109,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     # Clones, because tied weights share memory, which the format refuses.
     payload = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(payload)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StudyError(
-            f"cannot write {path}: {error.strerror or error}", hint="Check permissions and free space."
-        ) from error
+    write_bytes(path, payload)
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
