@@ -1,6 +1,6 @@
-"""Expected hypervolume improvement under uncertain quality and uncertain latency.
+"""Expected hypervolume improvement under uncertain quality, a batch at a time.
 
-Shapes: N evaluated trials, P pending trials, C candidates, W worlds, M losses.
+Shapes: N evaluated trials, C candidates, W worlds, M losses.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from ..problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
 
+REFRESHED = 32
+"""Candidates whose gain is computed anew at a time."""
+
 
 class Acquisition:
-    """Mean hypervolume improvement over worlds drawn from the predictors.
+    """Mean hypervolume improvement over worlds drawn from the quality predictor.
 
-    In each world every architecture has one latency and every candidate one quality, drawn from
-    the predictors' marginals; the evaluated trials keep their quality. A candidate's improvement
-    over the front of its world is averaged, so that a network slightly behind the front counts
-    for as much as the latency model is unsure (noisy expected hypervolume improvement, Daulton,
-    Balandat and Bakshy 2021, 2105.08195, with independent marginals). Within a batch, each pick
-    joins the front of every world, so that the next one looks elsewhere; pending trials do so too.
+    In each world every candidate has one quality. Within a batch each pick joins the front of
+    every world, so that the next one looks elsewhere; pending trials do so from the beginning
+    (sequential greedy batches of q-EHVI, Daulton, Balandat and Bakshy 2020, 2006.05078, with
+    independent marginals). Latency and other costs are taken at their mean: evaluating quality
+    teaches nothing about them, and under independent draws the search would chase their noise at
+    the fast end of the front.
     """
 
     def __init__(
@@ -40,57 +43,53 @@ class Acquisition:
         self._problem = problem
         self._draws = draws
         self._rng = rng
-        feasible = [t for t in history.evaluated if t.violation <= 0] or list(history.evaluated)
-        rows = np.stack([t.genotype for t in feasible])
-        quality = np.array([t.quality for t in feasible], dtype=np.float64)
-        self._points = self._worlds(candidates, self._drawn(predictor, candidates))
-        self._fronts = [w[non_dominated(w)] for w in self._worlds(rows, np.broadcast_to(quality, (draws, len(rows))))]
+        trials = [t for t in history.evaluated if t.violation <= 0] or list(history.evaluated)
+        known = np.array([t.losses for t in trials], dtype=np.float64)
+        hopes = predictor.spread(candidates, np.array([[0.0], [1.0]]))
+        expected = [problem.losses(candidates, quality) for quality in hopes]
+        self._reference, self._scale = _box(known, *expected)
+        self._points = self._worlds(predictor, candidates)
+        self._fronts = [self._scaled(known[non_dominated(known)])] * draws
         pending = [t.genotype for t in history.trials if t.state == "pending"]
         if pending:
-            waiting = self._worlds(np.stack(pending), self._drawn(predictor, np.stack(pending)))
+            waiting = self._worlds(predictor, np.stack(pending))
             self._fronts = [np.vstack(parts) for parts in zip(self._fronts, waiting, strict=True)]
-        hopes = predictor.spread(candidates, np.array([[0.0], [1.0]]))
-        self._reference, self._scale = _box(
-            problem.losses(rows, quality), *(problem.losses(candidates, q) for q in hopes)
-        )
 
-    def _drawn(self, predictor: QualityPredictor, genotypes: Genotypes) -> FloatArray:
-        """Quality in each world ``(W, C)``."""
-        return predictor.spread(genotypes, self._rng.standard_normal((self._draws, len(genotypes))))
+    def _scaled(self, losses: FloatArray) -> FloatArray:
+        return (losses - self._reference) / self._scale
 
-    def _worlds(self, genotypes: Genotypes, quality: FloatArray) -> FloatArray:
-        """Losses ``(W, C, M)`` under drawn quality ``(W, C)`` and drawn latency."""
-        columns = self._problem.metrics(genotypes, quality[0])
-        latency = np.broadcast_to(columns.get("latency_ms", quality[0]), quality.shape)
-        if "latency_ms" in columns:
-            mean_ms, std_ms = self._problem.latency.predict(genotypes)
-            # A latency is positive, however wide its interval.
-            latency = np.maximum(mean_ms + std_ms * self._rng.standard_normal(quality.shape), 1e-3 * np.abs(mean_ms))
-        return np.stack([self._losses(columns, q, ms) for q, ms in zip(quality, latency, strict=True)])
-
-    def _losses(self, columns: dict[str, FloatArray], quality: FloatArray, latency_ms: FloatArray) -> FloatArray:
-        drawn = {"quality": quality, "latency_ms": latency_ms}
-        return self._problem.objective.losses(
-            {name: drawn.get(name, column) for name, column in columns.items()}, self._problem.limit_ms
-        )
+    def _worlds(self, predictor: QualityPredictor, genotypes: Genotypes) -> FloatArray:
+        """Scaled losses ``(W, C, M)`` under drawn quality."""
+        drawn = predictor.spread(genotypes, self._rng.standard_normal((self._draws, len(genotypes))))
+        return np.stack([self._scaled(self._problem.losses(genotypes, quality)) for quality in drawn])
 
     def pick(self, n: int) -> npt.NDArray[np.int64]:
-        """Positions of up to ``n`` candidates, best first."""
+        """Positions of up to ``n`` candidates, best first.
+
+        Gains only fall as the fronts grow, so a stale gain is an upper bound, and only the
+        candidates that lead are looked at again (lazy greedy, Minoux 1978).
+        """
+        gain = self._gain(np.arange(self._points.shape[1]))
         chosen: list[int] = []
-        free = np.ones(self._points.shape[1], dtype=bool)
-        for _ in range(min(n, len(free))):
-            gain = np.mean([self._gain(world) for world in range(self._draws)], axis=0)
-            gain[~free] = -1.0
+        for _ in range(min(n, len(gain))):
+            stale = np.ones(len(gain), dtype=bool) if chosen else np.zeros(len(gain), dtype=bool)
+            stale[chosen] = False
+            while stale[gain.argmax()]:
+                leaders = np.argsort(np.where(stale, -gain, np.inf), kind="stable")[:REFRESHED]
+                gain[leaders] = self._gain(leaders)
+                stale[leaders] = False
             index = int(gain.argmax())
             chosen.append(index)
-            free[index] = False
+            gain[index] = -1.0
             self._fronts = [np.vstack([f, p[index]]) for f, p in zip(self._fronts, self._points, strict=True)]
         return np.array(chosen, dtype=np.int64)
 
-    def _gain(self, world: int) -> FloatArray:
-        return improvement(
-            self._points[world] / self._scale, self._fronts[world] / self._scale, self._reference / self._scale
-        )
+    def _gain(self, index: npt.NDArray[np.int64]) -> FloatArray:
+        origin = np.zeros(self._points.shape[2])
+        gains = [
+            improvement(points[index], front, origin) for points, front in zip(self._points, self._fronts, strict=True)
+        ]
+        return np.asarray(np.mean(gains, axis=0))
 
 
 def _box(*losses: FloatArray) -> tuple[FloatArray, FloatArray]:

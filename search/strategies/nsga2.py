@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import StrategyError
-from ...predictors.quality import EnsembleQualityPredictor, QualityPredictor
+from ...predictors.quality import QualityPredictor
 from ...search_spaces import Genotypes
 from ..history import History
 from ..inner_loop import Population, distinct, evolve
@@ -17,6 +17,7 @@ from ..problem import Problem
 from ..strategy import Proposal, Strategy
 from ._acquisition import Acquisition
 from ._candidates import SMALL_SPACE, feasible_pool, is_small, known_hashes, spread
+from ._surrogate import UpperGaussianProcess
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -79,8 +80,7 @@ class NSGA2(Strategy):
         missing = self.initial - len(history.trials)
         if missing > 0 or len(history.evaluated) < MIN_TO_FIT:
             return Proposal(self._design(problem, history, min(n, missing) if missing > 0 else n, rng))
-        predictor = EnsembleQualityPredictor(problem.space, seed=int(rng.integers(2**31)))
-        predictor.fit(history.genotypes, history.quality)
+        predictor = UpperGaussianProcess(problem.space).fit(history.genotypes, history.quality)
         candidates = self._candidates(problem, history, predictor, n, rng)
         if not len(candidates):
             return Proposal(feasible_pool(problem, history, n, rng).genotypes[:n])

@@ -33,6 +33,8 @@ class TestNSGA2(StrategySuite):
 
 
 class TestTPE(StrategySuite):
+    guided_evaluations = 60
+
     @pytest.fixture
     def strategy_factory(self):
         return lambda: OptunaStrategy("TPESampler")
