@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..search_spaces import Genotypes, SearchSpace
+from ..search_spaces.variation import distinct, offspring
 from .pareto import best
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,16 +41,6 @@ class Population:
             np.concatenate([self.losses, other.losses]),
             np.concatenate([self.violation, other.violation]),
         )
-
-
-def distinct(space: SearchSpace, rows: Genotypes, known: npt.NDArray[np.uint64] | None = None) -> Genotypes:
-    """First occurrences among canonical ``rows``, in order, without those whose hash is ``known``."""
-    hashes = space.algebra.hashes(rows)
-    _, first = np.unique(hashes, return_index=True)
-    first = np.sort(first)
-    if known is not None and len(known):
-        first = first[~np.isin(hashes[first], known)]
-    return rows[first]
 
 
 def evolve(
@@ -81,11 +72,16 @@ def evolve(
     rows = distinct(space, start)
     survivors = _survive(Population(rows, *score(rows)), population)
     for _ in range(generations):
-        mothers, fathers = (survivors.genotypes[_tournament(len(survivors), population, rng)] for _ in range(2))
-        mated = rng.random(population) < crossover_rate
-        children = np.where(mated[:, None], space.crossover(mothers, fathers, rng), mothers)
-        children = space.mutate(children, rng, mutation_rate)
-        children = distinct(space, children, space.algebra.hashes(survivors.genotypes))
+        children = offspring(
+            space,
+            survivors.genotypes,
+            population,
+            rng,
+            crossover_rate=crossover_rate,
+            mutation_rate=mutation_rate,
+            tournament=2,
+            known=space.algebra.hashes(survivors.genotypes),
+        )
         if len(children):
             survivors = _survive(survivors.join(Population(children, *score(children))), population)
     return survivors
@@ -94,8 +90,3 @@ def evolve(
 def _survive(candidates: Population, n: int) -> Population:
     """The ``n`` best, in order of constrained rank and crowding."""
     return candidates.select(best(candidates.losses, candidates.violation, n))
-
-
-def _tournament(size: int, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Winners of ``n`` binary tournaments among ``size`` members in order of merit."""
-    return rng.integers(0, size, size=(2, n)).min(axis=0)

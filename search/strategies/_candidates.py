@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...search_spaces import GENE_DTYPE, Genotypes, SearchSpace
+from ...search_spaces.variation import distinct
 from ..history import History
-from ..inner_loop import Population, distinct, evolve
+from ..inner_loop import Population, evolve
 from ..problem import Problem
 
 POOL = 4096

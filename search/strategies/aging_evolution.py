@@ -8,8 +8,8 @@ import numpy as np
 
 from ...errors import StrategyError
 from ...search_spaces import Genotypes
+from ...search_spaces.variation import distinct
 from ..history import History, Trial
-from ..inner_loop import distinct
 from ..pareto import crowding, ranks
 from ..problem import Problem
 from ..strategy import Proposal, Strategy

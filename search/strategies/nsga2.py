@@ -10,8 +10,9 @@ import numpy.typing as npt
 from ...errors import StrategyError
 from ...predictors.quality import QualityPredictor
 from ...search_spaces import Genotypes
+from ...search_spaces.variation import distinct
 from ..history import History
-from ..inner_loop import Population, distinct, evolve
+from ..inner_loop import Population, evolve
 from ..pareto import best
 from ..problem import Problem
 from ..strategy import Proposal, Strategy
