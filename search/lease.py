@@ -6,38 +6,57 @@ does: two workers that propose at once from the same history would propose the s
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Any
 
 import psutil
 import sqlalchemy as sql
-from optuna.storages.journal import JournalFileOpenLock
+
+from ..errors import StudyError
+from .storage import storage_errors
+
+log = logging.getLogger(__name__)
 
 LEASE_S = 60.0
 """A holder renews well within this; after it, the lease is anybody's."""
 
 
 def worker_id() -> str:
-    """``host:pid:start``, unique over reboots and reused process ids."""
+    """``where:pid:start``, unique over reboots, containers and reused process ids."""
     pid = os.getpid()
-    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
+    return f"{_where()}:{pid}:{psutil.Process(pid).create_time():.2f}"
 
 
 def is_dead(worker: str) -> bool:
-    """Whether that worker certainly no longer runs: it is of this host and its process is gone."""
-    host, pid, start = worker.rsplit(":", 2)
-    if host != socket.gethostname():
+    """Whether that worker certainly no longer runs: it was started where this process runs, and
+    its process is gone."""
+    where, pid, start = worker.rsplit(":", 2)
+    if where != _where():
         return False
     try:
-        return bool(abs(psutil.Process(int(pid)).create_time() - float(start)) > 1.0)
+        process = psutil.Process(int(pid))
+        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - float(start)) > 1.0
     except psutil.NoSuchProcess:
         return True
+
+
+@cache
+def _where() -> str:
+    """Host, boot and process namespace: within one, process ids can be compared. Containers may
+    share a host's name and not its processes."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        namespace = "0"
+    return f"{socket.gethostname()}/{psutil.boot_time():.0f}/{namespace}"
 
 
 class Lease(ABC):
@@ -65,7 +84,11 @@ class Lease(ABC):
 
         def renew() -> None:
             while not stop.wait(LEASE_S / 6):
-                self.renew()
+                try:
+                    if not self.renew():
+                        return
+                except StudyError as error:  # the main thread's next write will say it aloud
+                    log.warning("renewing the lease: %s", error)
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
@@ -80,9 +103,9 @@ class Lease(ABC):
 class SqlLease(Lease):
     """A row in the study's own database, changed by compare-and-swap."""
 
-    def __init__(self, engine: Any, study: str, worker: str) -> None:
+    def __init__(self, engine: sql.Engine, name: str, worker: str) -> None:
         self._engine = engine
-        self._study = study
+        self._name = name
         self._worker = worker
         self._table = sql.Table(
             "gnomon_leases",
@@ -91,70 +114,83 @@ class SqlLease(Lease):
             sql.Column("holder", sql.String(512)),
             sql.Column("expires", sql.Float),
         )
-        self._table.metadata.create_all(engine, checkfirst=True)
+        with self._errors():
+            try:
+                self._table.metadata.create_all(engine, checkfirst=True)
+            except (sql.exc.OperationalError, sql.exc.ProgrammingError):
+                if not sql.inspect(engine).has_table(self._table.name):  # else another worker just made it
+                    raise
 
     def acquire(self) -> bool:
         table, now = self._table, time.time()
-        with self._engine.begin() as connection:
-            row = connection.execute(sql.select(table).where(table.c.study == self._study)).first()
-        if row is None:
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(
-                        table.insert().values(study=self._study, holder=self._worker, expires=now + LEASE_S)
-                    )
-                return True
-            except sql.exc.IntegrityError:
-                return False
-        free = row.holder is None or row.expires < now or row.holder == self._worker or is_dead(row.holder)
-        return free and self._swap(row.holder, row.expires, self._worker, now + LEASE_S)
+        with self._errors():
+            with self._engine.begin() as connection:
+                row = connection.execute(sql.select(table).where(table.c.study == self._name)).first()
+            if row is None:
+                return self._insert(now + LEASE_S)
+            free = row.holder is None or row.expires < now or row.holder == self._worker or is_dead(row.holder)
+            return free and self._swap(row.holder, row.expires, now + LEASE_S)
 
     def renew(self) -> bool:
-        table = self._table
-        with self._engine.begin() as connection:
-            result = connection.execute(
-                table.update()
-                .where(table.c.study == self._study, table.c.holder == self._worker)
-                .values(expires=time.time() + LEASE_S)
-            )
-        return bool(result.rowcount == 1)
+        return self._update(self._mine, expires=time.time() + LEASE_S)
 
     def release(self) -> None:
-        table = self._table
-        with self._engine.begin() as connection:
-            connection.execute(
-                table.update().where(table.c.study == self._study, table.c.holder == self._worker).values(holder=None)
-            )
+        self._update(self._mine, holder=None)
 
-    def _swap(self, holder: str | None, expires: float, new_holder: str, new_expires: float) -> bool:
+    @property
+    def _mine(self) -> Any:
+        return self._table.c.holder == self._worker
+
+    def _insert(self, expires: float) -> bool:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(self._table.insert().values(study=self._name, holder=self._worker, expires=expires))
+            return True
+        except sql.exc.IntegrityError:  # another worker was first
+            return False
+
+    def _swap(self, holder: str | None, seen_expires: float, expires: float) -> bool:
         """Compare-and-swap on what was read: of two workers that saw the same row, one wins."""
-        table = self._table
-        same_holder = table.c.holder.is_(None) if holder is None else table.c.holder == holder
-        with self._engine.begin() as connection:
-            result = connection.execute(
-                table.update()
-                .where(table.c.study == self._study, same_holder, table.c.expires == expires)
-                .values(holder=new_holder, expires=new_expires)
-            )
-        return bool(result.rowcount == 1)
+        column = self._table.c.holder
+        same = column.is_(None) if holder is None else column == holder
+        return self._update(sql.and_(same, self._table.c.expires == seen_expires), holder=self._worker, expires=expires)
+
+    def _update(self, condition: Any, **values: Any) -> bool:
+        with self._errors(), self._engine.begin() as connection:
+            statement = self._table.update().where(self._table.c.study == self._name, condition).values(**values)
+            return bool(connection.execute(statement).rowcount == 1)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return storage_errors(str(self._engine.url))
 
 
 class FileLease(Lease):
-    """A lock file beside a journal, for studies without a database."""
+    """A locked file beside a journal, for studies without a database.
+
+    The kernel lets go of the lock when its holder dies, however it dies, so nothing expires.
+    """
 
     def __init__(self, path: str) -> None:
-        self._lock = JournalFileOpenLock(f"{path}.lease", grace_period=int(LEASE_S))
-        self._held = False
+        self._path = path
+        self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        # Waits for a living holder; a dead one's file is taken over after the grace period.
-        self._held = bool(self._lock.acquire())
-        return self._held
+        import fcntl  # not on every platform; journals are for shared disks of Unix machines
+
+        with storage_errors(self._path):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
 
     def renew(self) -> bool:
-        return self._held
+        return self._descriptor is not None
 
     def release(self) -> None:
-        if self._held:
-            self._lock.release()
-            self._held = False
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -14,9 +14,8 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,7 @@ class Ledger:
         self.space = space
         self.worker = worker_id()
         self._storage = open_storage(storage)
-        self._lease: Lease | None = None
+        self._leases: dict[str, Lease] = {}
         self._study: optuna.Study | None = None
         self._trials_cache: dict[int, Trial] = {}
         self._queue: list[Claim] = []
@@ -110,6 +109,13 @@ class Ledger:
             )
             attributes = self._attributes()
             if _IDENTITY not in attributes:
+                if self._frozen():
+                    raise StudyError(
+                        "this storage holds a study of that name that Gnomon did not make",
+                        field="study.name",
+                        value=self.name,
+                        hint="Choose another study.name.",
+                    )
                 self._set(_IDENTITY, {"schema": SCHEMA, **identity})
                 if len(objective.names) == len(self.study.directions):
                     with warnings.catch_warnings():
@@ -166,15 +172,20 @@ class Ledger:
 
     # ---- Proposing --------------------------------------------------------------------------
 
-    def lease(self) -> Lease:
-        """The right to propose; see :mod:`.lease`."""
-        if self._lease is None:
+    def lease(self, purpose: str = "propose") -> Lease:
+        """The right to do ``purpose`` alone: ``propose`` or ``finalise``; see :mod:`.lease`."""
+        if purpose not in self._leases:
             engine = getattr(getattr(self._storage, "_backend", self._storage), "engine", None)
-            self._lease = FileLease(self.storage_url) if engine is None else SqlLease(engine, self.name, self.worker)
-        return self._lease
+            self._leases[purpose] = (
+                FileLease(f"{self.storage_url}.{purpose}")
+                if engine is None
+                else SqlLease(engine, f"{self.name}/{purpose}", self.worker)
+            )
+        return self._leases[purpose]
 
-    def commit(self, proposal: Proposal, problem: Problem, history: History) -> int:
-        """Commits a proposal and makes its trials; returns how many await evaluation.
+    def commit(self, proposal: Proposal, problem: Problem, history: History) -> int | None:
+        """Commits a proposal and makes its trials; returns how many await evaluation, or None if
+        the lease was lost meanwhile and nothing was committed.
 
         Rows equal to evaluated ones become complete copies; rows equal to pending or failed ones,
         or repeated within the proposal, are dropped. Call under the lease.
@@ -195,7 +206,7 @@ class Ledger:
                 {"key": key, "attributes": dict(own), "duplicate_of": None if original is None else original.number}
             )
         if not self.lease().renew():
-            return 0
+            return None
         self._set(_PROPOSAL, _json({"step": history.step + 1, "state": proposal.state, "entries": entries}))
         self.materialise(problem)
         return sum(entry["duplicate_of"] is None for entry in entries)
@@ -252,52 +263,57 @@ class Ledger:
             self._queue = [Claim(t._trial_id, t.number, t.user_attrs["architecture"]) for t in waiting]
         while self._queue:
             claim = self._queue.pop(0)
-            with storage_errors(self.storage_url):
-                try:
-                    won = self._storage.set_trial_state_values(claim.trial_id, TrialState.RUNNING)
-                except optuna.exceptions.UpdateFinishedTrialError:
-                    won = False  # another worker took it since the queue was read
-            if won:
-                self.heartbeat(claim)
+            # Signed before it is taken: a worker that dies in between leaves no claim without a name.
+            if self.heartbeat(claim) and self._finish(claim, TrialState.RUNNING):
+                self.heartbeat(claim)  # another worker may have signed it and lost
                 return claim
         return None
 
-    def heartbeat(self, claim: Claim) -> None:
-        """Says that this worker still evaluates ``claim``."""
-        with storage_errors(self.storage_url):
-            self._storage.set_trial_user_attr(claim.trial_id, "claim", {"worker": self.worker, "time": time.time()})
+    def heartbeat(self, claim: Claim) -> bool:
+        """Says that this worker still evaluates ``claim``; False if another worker finished it."""
+        return self._write(claim, "claim", {"worker": self.worker, "time": time.time()})
 
     def complete(self, claim: Claim, evaluation: Evaluation, problem: Problem) -> None:
-        """Writes an evaluation and its objective values; a repeated call changes nothing."""
+        """Writes an evaluation and its objective values. Changes nothing if the trial is finished:
+        the claim was given up (a machine that slept), and another worker was faster."""
         row = self.space.algebra.from_key(claim.key)[None]
         quality = np.array([evaluation.quality])
         values = problem.objective.values(problem.metrics(row, quality), problem.limit_ms)[0]
-        with storage_errors(self.storage_url):
-            # First the evaluation, then the state: a kill in between is mended by `reap`.
-            self._storage.set_trial_user_attr(claim.trial_id, "evaluation", evaluation.to_dict())
-            self._storage.set_trial_state_values(claim.trial_id, TrialState.COMPLETE, [float(v) for v in values])
+        # First the evaluation, then the state: a kill in between is mended by `reap`.
+        if self._write(claim, "evaluation", evaluation.to_dict()):
+            self._finish(claim, TrialState.COMPLETE, [float(v) for v in values])
 
     def fail(self, claim: Claim, error: str) -> None:
         """Writes that this architecture cannot be evaluated; it is not tried again."""
-        with storage_errors(self.storage_url):
-            self._storage.set_trial_user_attr(claim.trial_id, "error", error)
-            self._storage.set_trial_state_values(claim.trial_id, TrialState.FAIL)
+        if self._write(claim, "error", error):
+            self._finish(claim, TrialState.FAIL)
 
     def give_back(self, claim: Claim) -> None:
         """Returns a claim to pending, for example on Ctrl-C."""
+        self._finish(claim, TrialState.WAITING)
+
+    def _write(self, claim: Claim, key: str, value: Any) -> bool:
         with storage_errors(self.storage_url):
-            self._storage.set_trial_state_values(claim.trial_id, TrialState.WAITING)
+            try:
+                self._storage.set_trial_user_attr(claim.trial_id, key, value)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                return False
+        return True
+
+    def _finish(self, claim: Claim, state: TrialState, values: list[float] | None = None) -> bool:
+        with storage_errors(self.storage_url):
+            try:
+                return self._storage.set_trial_state_values(claim.trial_id, state, values)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                return False
 
     def reap(self, problem: Problem) -> int:
         """Returns claims of dead workers to pending, and completes those whose evaluation was
         already written. Call under the lease. Returns how many were returned."""
         returned = 0
         for trial in self._frozen(TrialState.RUNNING):
-            owner = trial.user_attrs.get("claim")
-            started = trial.datetime_start or datetime.now()
-            # A worker that died between winning the claim and signing it left no name.
-            age_s = time.time() - (owner["time"] if owner else started.timestamp())
-            if not (owner and is_dead(owner["worker"])) and age_s < (CLAIM_LIMIT_S if owner else 5.0):
+            owner = trial.user_attrs["claim"]
+            if not is_dead(owner["worker"]) and time.time() - owner["time"] < CLAIM_LIMIT_S:
                 continue
             claim = Claim(trial._trial_id, trial.number, trial.user_attrs["architecture"])
             if "evaluation" in trial.user_attrs:
@@ -309,11 +325,12 @@ class Ledger:
 
     # ---- Reading ----------------------------------------------------------------------------
 
-    def history(self) -> History:
-        """What a strategy may know, in order of trial number."""
+    def history(self, frozen: Sequence[FrozenTrial] | None = None) -> History:
+        """What a strategy may know, in order of trial number; of ``frozen`` trials that were read
+        before, so that both tell of the same moment."""
         signs = np.array([1.0 if d == optuna.study.StudyDirection.MINIMIZE else -1.0 for d in self.study.directions])
         proposal = self._attributes().get(_PROPOSAL) or {"step": 0, "state": None}
-        trials = tuple(self._trial(t, signs) for t in self._frozen())
+        trials = tuple(self._trial(t, signs) for t in (self._frozen() if frozen is None else frozen))
         return History(trials, proposal["state"], proposal["step"])
 
     def _trial(self, frozen: FrozenTrial, signs: np.ndarray[Any, Any]) -> Trial:

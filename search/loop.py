@@ -151,20 +151,21 @@ def _propose(ledger: Ledger, problem: Problem, components: Components) -> Outcom
         history = ledger.history()
         n = min(max(study.batch, study.workers), remaining)
         proposal = components.strategy.propose(problem, history, n, step_rng(study.seed, history.step))
-        if ledger.commit(proposal, problem, history) or _fill(ledger, problem, ledger.history(), n, study.seed):
-            return "proposed"
-        return "wait" if counts.running else "finished"
+        new = ledger.commit(proposal, problem, history)
+        if new == 0:
+            new = _fill(ledger, problem, ledger.history(), n, study.seed)
+        if new is None:  # the lease was lost, and nothing was committed
+            return "wait"
+        return "proposed" if new else ("wait" if counts.running else "finished")
 
 
-def _fill(ledger: Ledger, problem: Problem, history: History, n: int, seed: int) -> bool:
-    """Proposes random unseen architectures where a strategy had none; False if none are left.
+def _fill(ledger: Ledger, problem: Problem, history: History, n: int, seed: int) -> int | None:
+    """Proposes random unseen architectures where a strategy had none; 0 if none are left.
 
     The strategy's state is kept as it was.
     """
     rows = unseen(problem, history, n, step_rng(seed, history.step))
-    if len(rows) == 0:
-        return False
-    return ledger.commit(Proposal(rows, history.state), problem, history) > 0
+    return ledger.commit(Proposal(rows, history.state), problem, history) if len(rows) else 0
 
 
 def unseen(problem: Problem, history: History, n: int, rng: np.random.Generator) -> Genotypes:

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 
-from ..errors import StudyError
+from ..errors import DependencyError, StudyError
 
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:
@@ -57,6 +57,13 @@ def storage_errors(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except ImportError as error:  # the database's driver
+        raise DependencyError(
+            f"this storage needs a driver: {error}",
+            field="study.storage",
+            value=url,
+            hint="For PostgreSQL: pip install 'gnomon-nas[postgres]'",
+        ) from error
     except (OSError, ValueError, optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         cause = error.__cause__ or error
         text = str(getattr(cause, "orig", cause)).splitlines()
@@ -64,6 +71,6 @@ def storage_errors(url: str) -> Iterator[None]:
             f"the study cannot be read or written: {text[0] if text else type(cause).__name__}",
             field="study.storage",
             value=url,
-            hint="Nothing was changed. Check that it is a Gnomon study, permissions and free space, "
+            hint="What was written before is kept. Check that it is a Gnomon study, permissions and free space, "
             "or choose another study.name or study.dir.",
         ) from error
