@@ -56,6 +56,6 @@ def _rows(status: Any) -> list[tuple[str, str]]:
         ("best within the limit", best),
         ("spent on evaluations", f"{status.evaluating_s / 60:.1f} min"),
         ("left", left),
-        ("models on the verified front", str(status.models)),
+        ("models trained", str(status.models)),
         ("folder", status.folder),
     ]

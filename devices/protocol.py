@@ -13,7 +13,7 @@ from ..schema import Record
 @dataclass(frozen=True)
 class Protocol(Record):
     """How latencies are sampled. Rounds are fresh, pinned processes; each round times every model
-    in its own shuffled order, between runs of a fixed reference model that cancel drift.
+    in its own shuffled order, between runs of a fixed reference model that shows the machine drift.
 
     Args:
         processes: Most processes (rounds) a model is timed in.
@@ -56,6 +56,8 @@ class Protocol(Record):
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError("must be positive", field=f"protocol.{name}", value=getattr(self, name))
+        if self.warmup_runs < 0:
+            raise ConfigError("must not be negative", field="protocol.warmup_runs", value=self.warmup_runs)
         if self.min_processes > self.processes:
             raise ConfigError(
                 "more than protocol.processes",

@@ -7,6 +7,7 @@ Shapes: N architectures, D decisions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ class LatencyModel(ABC):
 
 class LatencyPredictor(ABC):
     """Makes latency models for a space. Runs ``gnomon.testing.LatencyPredictorSuite``."""
+
+    minimum: ClassVar[int] = 3
+    """Fewest distinct measurements that :meth:`adapt` takes."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import MeasurementError
+from ..records import Fingerprint, Setting
 from ..records.store import MeasurementStore
 from ..schema import Record
 from .measuring import measure_all
@@ -22,6 +23,7 @@ class Calibration(Record):
     resume adapts the same model.
 
     Args:
+        setting, fingerprint: What was measured on.
         keys, latencies_ms: Of the reference architectures that could be measured.
         reference: Name of the reference network; its latency is ``reference_ms``.
         failed: What could not be measured, and why.
@@ -30,7 +32,8 @@ class Calibration(Record):
 
     SCHEMA: ClassVar[str] = "gnomon.calibration/1"
 
-    setting_id: str
+    setting: Setting
+    fingerprint: Fingerprint
     keys: tuple[str, ...]
     latencies_ms: tuple[float, ...]
     reference: str = ""
@@ -38,6 +41,13 @@ class Calibration(Record):
     failed: tuple[str, ...] = ()
     measured: int = 0
     seconds: float = 0.0
+
+    def foreign(self, here: Setting) -> str:
+        """Why ``here`` is not the setting that was calibrated, in one line."""
+        return (
+            f"this study is for {self.setting.device} on {self.setting.hardware} ({self.setting.runtime}), "
+            f"and this is {here.device} on {here.hardware} ({here.runtime})"
+        )
 
 
 def calibrate(components: Components, progress: Callable[[int, int], None] | None = None) -> Calibration:
@@ -60,7 +70,7 @@ def calibrate(components: Components, progress: Callable[[int, int], None] | Non
     )
     good = [(key, m) for key, m in zip(keys, results, strict=True) if m.verdict != "failed"]
     failed = tuple(f"{m.architecture}: {m.error}" for m in results if m.verdict == "failed")
-    if len(good) < max(3, len(results) // 2):
+    if len(good) < max(components.predictor.minimum + 1, len(results) // 2):
         raise MeasurementError(f"{len(failed)} of {len(results)} reference measurements failed; the first: {failed[0]}")
     by_key = {key: m.latency_ms for key, m in good}
     reference_ms = None
@@ -70,7 +80,8 @@ def calibrate(components: Components, progress: Callable[[int, int], None] | Non
             raise MeasurementError(f"the reference network {name} could not be measured; {'; '.join(failed)}")
         reference_ms = by_key[reference_key]
     return Calibration(
-        setting_id=results[0].setting.id,
+        setting=results[0].setting,
+        fingerprint=results[0].fingerprint,
         keys=tuple(by_key),
         latencies_ms=tuple(by_key.values()),
         reference=name,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import multiprocessing
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,12 +18,13 @@ from typing import Any, ClassVar
 import numpy as np
 from omegaconf import OmegaConf
 
-from ..errors import GnomonError, StudyError
+from ..errors import StudyError
 from ..records import Evaluation, Measurement, ModelRow
 from ..records.store import MeasurementStore
 from ..schema import Record, read_json, write_json
 from ..search_spaces import Deployable
 from .history import History, Trial
+from .log_file import log_file
 from .loop import evaluation_seed
 from .measuring import measure_all
 from .pareto import non_dominated
@@ -28,6 +32,8 @@ from .problem import Problem
 from .ranking import rank
 from .setup import Components, build
 from .workers import die_with
+
+log = logging.getLogger(__name__)
 
 OnModel = Callable[[str, int, int], None]
 """Called with (what is going on, models done, models begun)."""
@@ -38,17 +44,26 @@ class TrainedModel(Record):
     """A fully trained and exported candidate, before verification; its file is the commit point.
 
     Args:
-        error: Why there is no model, or empty.
+        recipe: Digest of what the training depends on (see :func:`recipe`); a model of another
+            recipe is not this one.
+        error: Why there is no model, or empty. Tried again by the next run.
     """
 
     SCHEMA: ClassVar[str] = "gnomon.trained_model/1"
 
     key: str
+    recipe: str = ""
     validation: Evaluation | None = None
     test: Mapping[str, float] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     max_abs_error: float | None = None
     error: str = ""
+
+
+def recipe(components: Components) -> str:
+    """Digest of what a full training depends on besides the architecture."""
+    parts = (components.finalise.budget, components.study.seed, components.task.identity(), components.space.spec())
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def model_id(key: str) -> str:
@@ -96,7 +111,7 @@ def _quality(row: ModelRow) -> float:
 
 def _train_all(components: Components, keys: Sequence[str], on_model: OnModel | None) -> None:
     """Trains what is not trained yet, ``study.workers`` at a time in processes of their own."""
-    todo = [key for key in keys if not (_folder(components, key) / "trained.json").exists()]
+    todo = [key for key in keys if _finished(components, key) is None]
     if on_model is not None:
         on_model("training", len(keys) - len(todo), len(keys))
     if not todo:
@@ -123,25 +138,34 @@ def _train_all(components: Components, keys: Sequence[str], on_model: OnModel | 
                 value=workers,
                 hint="The same command goes on from the last checkpoint; try study.workers=1.",
             ) from error
-        except KeyboardInterrupt:
+        except BaseException:
+            # Leaving the block waits for running trainings; checkpoints make it safe not to.
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
             raise
 
 
 def _train_in_child(config: Mapping[str, Any], key: str) -> None:
-    train_one(build(config), key)
+    components = build(config)
+    with log_file(components.study.path):
+        train_one(components, key)
 
 
 def train_one(components: Components, key: str) -> None:
     """Trains one architecture fully, exports it and scores the file on test; writes
-    ``trained.json`` last, so that its presence means that all the rest is there."""
+    ``trained.json`` last, so that its presence means that all the rest is there. A model that
+    cannot be trained or exported costs itself only."""
     folder = _folder(components, key)
     try:
         trained = _train_and_export(components, key, folder)
     except StudyError:
         raise
-    except GnomonError as error:
-        trained = TrainedModel(key, error=str(error))
+    except OSError as error:
+        raise StudyError(f"cannot write the model: {error}", field="study.dir", value=str(folder)) from error
+    except Exception as error:  # A user's model or training code may raise anything.
+        log.warning("training of %s failed:\n%s", key, traceback.format_exc())
+        trained = TrainedModel(key, recipe(components), error=f"{type(error).__name__}: {error}"[:1000])
     write_json(folder / "trained.json", TrainedModel.SCHEMA, trained.to_dict())
 
 
@@ -156,7 +180,9 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
         model = space.build(architecture.config)
     # One thread, whatever the number of workers: the sum of gradients depends on it.
     with torch_threads(1):
-        validation = task.train(model, components.finalise.budget, seed=seed, checkpoint=folder / "checkpoint")
+        validation = task.train(
+            model, components.finalise.budget, seed=seed, checkpoint=folder / f"checkpoint-{recipe(components)}"
+        )
     card = ModelCard(
         name=model_id(key),
         metadata=ModelMetadata(architecture, task.identity(), task.labels, task.preprocessing),
@@ -170,12 +196,25 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
     files = exported.card.files
     test = task.score(folder / files[0], "test")
     write_card(folder, replace(exported.card, test=test))
-    return TrainedModel(key, validation, test, files, exported.max_abs_error)
+    return TrainedModel(key, recipe(components), validation, test, files, exported.max_abs_error)
 
 
 def _costs(components: Components, key: str) -> dict[str, float]:
     columns = components.space.costs(components.space.algebra.from_key(key)[None]).columns()
     return {name: float(column[0]) for name, column in columns.items()}
+
+
+def _finished(components: Components, key: str) -> TrainedModel | None:
+    """The model of this recipe, if it was trained without error before."""
+    path = _folder(components, key) / "trained.json"
+    if not path.exists():
+        return None
+    trained = _read(path)
+    return trained if trained.recipe == recipe(components) and not trained.error else None
+
+
+def _read(path: Path) -> TrainedModel:
+    return TrainedModel.from_dict({"schema": TrainedModel.SCHEMA, **read_json(path, TrainedModel.SCHEMA)})
 
 
 def _folder(components: Components, key: str) -> Path:
@@ -223,10 +262,8 @@ def _complete_card(components: Components, row: ModelRow) -> None:
 def _trained(components: Components, trial: Trial) -> TrainedModel:
     key = components.space.keys(trial.genotype[None])[0]
     if components.evaluator.has_weights:
-        return TrainedModel.from_dict(
-            {"schema": TrainedModel.SCHEMA, **read_json(_folder(components, key) / "trained.json", TrainedModel.SCHEMA)}
-        )
-    return TrainedModel(key, Evaluation(quality=float(trial.quality or 0.0)))
+        return _read(_folder(components, key) / "trained.json")
+    return TrainedModel(key, validation=Evaluation(quality=float(trial.quality or 0.0)))
 
 
 def _shipped(components: Components, trained: TrainedModel) -> Deployable:

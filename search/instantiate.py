@@ -37,6 +37,8 @@ def instantiate(node: DictConfig | Mapping[str, Any], field: str, plugins: Seque
         cause = error.__cause__ or error
         if isinstance(cause, GnomonError):
             raise cause from error
+        while cause.__cause__ is not None:  # Hydra wraps the reason, several times over
+            cause = cause.__cause__
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise ConfigError(f"cannot make {plain['_target_']}: {reason}", field=field, value=_shown(plain)) from error
 

@@ -22,7 +22,7 @@ def measure_all(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
-    """One measurement per deployable, in order; new ones are stored as soon as they are known.
+    """One measurement per deployable, in order; new ones are stored chunk by chunk.
 
     Args:
         progress: Called with (done, total).

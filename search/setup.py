@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -77,8 +78,12 @@ class Components:
         return _identity(self.config) | {"task_data": self.task.identity(), "quality_data": self.evaluator.identity()}
 
 
-def build(config: DictConfig | Mapping[str, Any]) -> Components:
+def build(config: DictConfig | Mapping[str, Any], *, must_run: bool = True) -> Components:
     """Makes the components that a resolved search config names.
+
+    Args:
+        config: Of a search.
+        must_run: Whether the device must be able to run here; not needed to look at a study.
 
     Raises:
         GnomonError: Whatever a component finds wrong with its settings, data or this machine.
@@ -96,11 +101,19 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
     space = make_space(node["space"], task, plugins)
     device: Device = make("device")
     reason = type(device).unavailable()
-    if reason is not None:
+    if reason is not None and must_run:
         raise DeviceError(
             f"cannot run here: {reason}", field="device", value=device.name, hint="`gnomon devices` lists what can."
         )
     study = study_settings(node, space.name, device.name, task.name)
+    predictor: LatencyPredictor = make("predictor", space=space)
+    if study.references <= predictor.minimum:
+        raise ConfigError(
+            "too few measurements for this predictor",
+            field="study.references",
+            value=study.references,
+            allowed=f"{predictor.minimum + 1} or more",
+        )
     return Components(
         config=cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True)),
         space=space,
@@ -108,11 +121,11 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
         device=device,
         protocol=make("protocol"),
         evaluator=make("quality", space=space, task=task),
-        predictor=make("predictor", space=space),
+        predictor=predictor,
         strategy=strategy,
         objective=objective,
         study=study,
-        finalise=FinaliseSettings.from_dict(cast("dict[str, Any]", OmegaConf.to_container(node["finalise"]))),
+        finalise=finalise_settings(node),
     )
 
 
@@ -135,14 +148,18 @@ def study_settings(node: DictConfig, space: str, device: str, task: str) -> Stud
     """
     study = node["study"]
     for name in ("workers", "evaluations", "batch", "references"):
-        if study[name] < 1:
-            raise ConfigError("too few", field=f"study.{name}", value=study[name], allowed="1 or more")
+        _at_least(1, f"study.{name}", study[name])
+    _at_least(0, "study.seed", study["seed"])
+    if study["time_limit_s"] is not None:
+        _at_least(1, "study.time_limit_s", study["time_limit_s"])
     root = Path(study["dir"]).absolute()
     plain = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
     digest = sha256(json.dumps(_identity(plain), sort_keys=True).encode()).hexdigest()[:6]
     name = study["name"] or f"{space}-{device}-{task}-{digest}"
-    if "/" in name or name.startswith("."):
-        raise ConfigError("not a folder name", field="study.name", value=name, allowed="no slash, no leading dot")
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ConfigError(
+            "not a name", field="study.name", value=name, allowed="letters, digits, '_', '.', '+' and '-'"
+        )
     folder = root / name
     return StudySettings(
         name=name,
@@ -151,6 +168,25 @@ def study_settings(node: DictConfig, space: str, device: str, task: str) -> Stud
         store=study["store"] or str(root / "measurements.sqlite"),
         **{key: study[key] for key in ("seed", "workers", "evaluations", "batch", "references", "time_limit_s")},
     )
+
+
+def finalise_settings(node: DictConfig) -> FinaliseSettings:
+    """Checks the ``finalise`` group.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+    settings = FinaliseSettings.from_dict(cast("dict[str, Any]", OmegaConf.to_container(node["finalise"])))
+    _at_least(1, "finalise.top_k", settings.top_k)
+    _at_least(settings.top_k, "finalise.max_models", settings.max_models)
+    if not settings.budget > 0:
+        raise ConfigError("not a budget", field="finalise.budget", value=settings.budget, allowed="above 0")
+    return settings
+
+
+def _at_least(least: float, field: str, value: float) -> None:
+    if not value >= least:
+        raise ConfigError("too small", field=field, value=value, allowed=f"{least} or more")
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from ..records import StudySummary
 from ..schema import Record, read_json
 from .finalise import TrainedModel
 from .ledger import Counts
-from .study import open_study
+from .study import evaluation_costs_s, open_study
 from .summary import SUMMARY_FILE
 
 
@@ -45,7 +46,7 @@ def study_status(folder: Path) -> StudyStatus:
     """
     components, ledger, calibration, problem = open_study(folder)
     counts, history = ledger.counts(), ledger.history()
-    costs = [t.user_attrs["evaluation"]["cost_s"] for t in ledger.frozen_trials() if "evaluation" in t.user_attrs]
+    costs = evaluation_costs_s(ledger.frozen_trials())
     remaining = max(0, components.study.evaluations - counts.spent)
     feasible = [t for t in history.evaluated if t.violation <= 0 and t.quality is not None]
     best = max(feasible, key=lambda t: t.quality or 0.0, default=None)
@@ -70,9 +71,9 @@ def study_status(folder: Path) -> StudyStatus:
 def _phase(folder: Path, uncalibrated: bool, remaining: int, finalising: bool) -> str:
     if uncalibrated:
         return "measuring references"
-    summary = folder / SUMMARY_FILE
-    if summary.is_file() and '"finished": true' in summary.read_text(encoding="utf-8"):
-        return "finished"
     if remaining:
         return "searching"
+    summary = folder / SUMMARY_FILE
+    if summary.is_file() and read_json(summary, StudySummary.SCHEMA)["finished"]:
+        return "finished"
     return "finalising" if finalising else "searched"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial
 
 from ..errors import ConfigError, StudyError
-from ..records import StudySummary
+from ..records import ModelRow, StudySummary
 from ..schema import read_json, write_text
 from .calibrate import Calibration, calibrate, make_problem
 from .feasibility import check_feasible
 from .finalise import OnModel, finalise
 from .ledger import Ledger
+from .log_file import log_file
 from .loop import OnEvent
 from .problem import Problem
 from .setup import Components, build
@@ -25,7 +26,9 @@ from .summary import SUMMARY_FILE, save, summarise
 from .workers import run_workers
 
 CONFIG_FILE = "config.yaml"
-LOG_FILE = "log.txt"
+WAIT_S = 1.0
+"""Between looks at the ledger while another worker measures or finalises: it wants a quiet machine."""
+
 OWN_GROUPS = ("study", "finalise")
 """What may change when a study goes on."""
 
@@ -51,11 +54,10 @@ def run_search(config: DictConfig, display: Display) -> tuple[StudySummary, Comp
         GnomonError: With what to do; the study goes on where it was when run again.
     """
     components = build(config)
-    folder = components.study.path
-    _save_config(components)
-    with _log_file(folder / LOG_FILE):
-        ledger = Ledger(components.study.storage, components.study.name, components.space)
-        ledger.create(components.objective, components.identity)
+    ledger = Ledger(components.study.storage, components.study.name, components.space)
+    ledger.create(components.objective, components.identity)
+    _save_config(components)  # only now: a command that is refused must not change the study
+    with log_file(components.study.path):
         started = time.monotonic()
         spent = ledger.note("spend") or {}
         calibration = _calibration(ledger, components, display)
@@ -74,11 +76,30 @@ def run_search(config: DictConfig, display: Display) -> tuple[StudySummary, Comp
             run_workers(ledger, problem, components, display.on_event)
         finally:
             summary([], finished=False)
-        models = []
-        if components.finalise.enabled:
-            display.phase("finalising the best: training, export, verification")
-            models = finalise(problem, components, ledger.history(), display.on_model)
+        models = _finalise(ledger, problem, components, calibration, display)
         return summary(models, finished=True), components
+
+
+def _finalise(
+    ledger: Ledger, problem: Problem, components: Components, calibration: Calibration, display: Display
+) -> list[ModelRow]:
+    """Finalises, one worker at a time; the others then find everything done.
+
+    On another device than the one that was calibrated nothing is finalised: its latencies would be
+    judged by a limit and a predictor that are not its own.
+    """
+    if not components.finalise.enabled:
+        return []
+    here = components.device.setting(components.space.workload)
+    if here.id != calibration.setting.id:
+        display.phase(f"not finalising here: {calibration.foreign(here)}")
+        return []
+    display.phase("finalising the best: training, export, verification")
+    while True:
+        with ledger.lease("finalise").held() as mine:
+            if mine:
+                return finalise(problem, components, ledger.history(), display.on_model)
+        time.sleep(WAIT_S)
 
 
 def resume_config(folder: Path, changes: DictConfig | None = None) -> DictConfig:
@@ -109,7 +130,7 @@ def resume_config(folder: Path, changes: DictConfig | None = None) -> DictConfig
 
 def open_study(folder: Path) -> tuple[Components, Ledger, Calibration | None, Problem | None]:
     """A study to look at, without working on it."""
-    components = build(resume_config(folder))
+    components = build(resume_config(folder), must_run=False)
     ledger = Ledger(components.study.storage, components.study.name, components.space)
     ledger.open()
     note = ledger.note("calibration")
@@ -120,9 +141,11 @@ def open_study(folder: Path) -> tuple[Components, Ledger, Calibration | None, Pr
 def refresh_summary(folder: Path) -> None:
     """Brings ``study.json`` up to date with the ledger, if the study is not finished."""
     path = folder / SUMMARY_FILE
-    if path.is_file() and read_json(path, StudySummary.SCHEMA).get("finished"):
-        return
     components, ledger, calibration, problem = open_study(folder)
+    if path.is_file():
+        written = read_json(path, StudySummary.SCHEMA)
+        if written["finished"] and written["spend"]["evaluations"] == ledger.counts().evaluated:
+            return
     if calibration is None or problem is None:
         raise StudyError(
             "has nothing to report yet", field="from", value=str(folder), hint="Its references are not measured."
@@ -148,23 +171,19 @@ def _calibration(ledger: Ledger, components: Components, display: Display) -> Ca
                 display.phase(f"measuring reference architectures on {components.device.name}")
                 begun = time.monotonic()
                 result = calibrate(components, display.references)
-                ledger.set_note("calibration", {**result.to_dict(), "seconds": time.monotonic() - begun})
-        time.sleep(0.05)
+                ledger.set_note("calibration", replace(result, seconds=time.monotonic() - begun).to_dict())
+                return result
+        time.sleep(WAIT_S)
 
 
 def _spend(
     ledger: Ledger, calibration: Calibration, models: list[Any], before: Mapping[str, float], started: float
 ) -> dict[str, float]:
     counts = ledger.counts()
-    evaluated = [
-        t.user_attrs["evaluation"]
-        for t in ledger.frozen_trials()
-        if "evaluation" in t.user_attrs and "duplicate_of" not in t.user_attrs
-    ]
     return {
         "wall_s": float(before.get("wall_s", 0.0)) + time.monotonic() - started,
         "measuring_s": calibration.seconds,
-        "evaluating_s": float(sum(e["cost_s"] for e in evaluated)),
+        "evaluating_s": sum(evaluation_costs_s(ledger.frozen_trials())),
         "training_s": float(sum(m.training_s for m in models)),
         "evaluations": counts.evaluated,
         "duplicates": counts.duplicates,
@@ -173,17 +192,10 @@ def _spend(
     }
 
 
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Warnings and tracebacks of this run go to the study's log file, not over the progress bars."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger(__package__.split(".")[0] if __package__ else None)
-    logger.addHandler(handler)
-    propagate, logger.propagate = logger.propagate, False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-        handler.close()
+def evaluation_costs_s(trials: Sequence[FrozenTrial]) -> list[float]:
+    """Seconds of each evaluation that was paid for; copies for duplicates are left out."""
+    return [
+        float(t.user_attrs["evaluation"]["cost_s"])
+        for t in trials
+        if "evaluation" in t.user_attrs and "duplicate_of" not in t.user_attrs
+    ]

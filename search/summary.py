@@ -38,8 +38,8 @@ def summarise(
     """Everything worth knowing of a study, finished or not."""
     from .. import __version__
 
-    history = ledger.history()
-    setting = components.device.setting(components.space.workload)
+    frozen = ledger.frozen_trials()
+    history = ledger.history(frozen)
     return StudySummary(
         name=components.study.name,
         version=__version__,
@@ -47,8 +47,8 @@ def summarise(
         space=components.space.name,
         task={"name": components.task.name, **components.task.identity()},
         metric=components.task.metric,
-        setting=setting,
-        fingerprint=components.device.fingerprint(),
+        setting=calibration.setting,
+        fingerprint=calibration.fingerprint,
         statistic=components.device.statistic,
         strategy=components.strategy.name,
         predictor=str(components.config["predictor"]["_target_"]).rsplit(".", 1)[-1],
@@ -58,7 +58,7 @@ def summarise(
         confidence=problem.objective.limit.confidence,
         limit_ms=problem.limit_ms,
         limit_text=_limit_text(problem, calibration),
-        trials=_trial_rows(ledger, history),
+        trials=_trial_rows(frozen, history),
         references=_reference_rows(components, calibration),
         models=tuple(models),
         hypervolume=_progress(history),
@@ -85,15 +85,15 @@ def _limit_text(problem: Problem, calibration: Calibration) -> str:
     return f"{limit.share:.0%} of {calibration.reference} ({calibration.reference_ms:.4g} ms measured here)"
 
 
-def _trial_rows(ledger: Ledger, history: History) -> tuple[TrialRow, ...]:
+def _trial_rows(frozen: Sequence[FrozenTrial], history: History) -> tuple[TrialRow, ...]:
     feasible = [t for t in history.evaluated if t.violation <= 0]
     front = set()
     if feasible:
         mask = non_dominated(np.array([t.losses for t in feasible]))
         front = {t.number for t, on in zip(feasible, mask, strict=True) if on}
     return tuple(
-        _trial_row(frozen, trial.violation <= 0, trial.number in front)
-        for frozen, trial in zip(ledger.frozen_trials(), history.trials, strict=True)
+        _trial_row(row, trial.violation <= 0, trial.number in front)
+        for row, trial in zip(frozen, history.trials, strict=True)
     )
 
 

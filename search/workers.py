@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -14,9 +15,12 @@ from typing import Any
 from ..errors import GnomonError
 from .calibrate import Calibration, make_problem
 from .ledger import Ledger
+from .log_file import log_file
 from .loop import OnEvent, run_worker
 from .problem import Problem
 from .setup import Components, build
+
+log = logging.getLogger(__name__)
 
 PARENT_CHECK_S = 1.0
 
@@ -34,6 +38,8 @@ def run_workers(ledger: Ledger, problem: Problem, components: Components, on_eve
         run_worker(ledger, problem, components, on_event)
         for child in children:  # they end by themselves, once the study is finished
             child.join()
+            if child.exitcode:
+                log.warning("%s ended with exit code %s; its claims were taken over", child.name, child.exitcode)
     finally:
         for child in children:
             if child.is_alive():
@@ -49,7 +55,8 @@ def worker_main(config: Mapping[str, Any], parent: int) -> None:
         ledger = Ledger(components.study.storage, components.study.name, components.space)
         ledger.open()
         calibration = Calibration.from_dict(ledger.note("calibration"))
-        run_worker(ledger, make_problem(components, calibration), components)
+        with log_file(components.study.path):
+            run_worker(ledger, make_problem(components, calibration), components)
     except KeyboardInterrupt:
         sys.exit(130)
     except GnomonError as error:

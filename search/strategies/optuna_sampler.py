@@ -156,7 +156,7 @@ class OptunaStrategy(Strategy):
         import optuna
 
         storage = optuna.storages.InMemoryStorage()
-        directions = ["minimize"] * len(problem.objective.directions)
+        directions = [optuna.study.StudyDirection.MINIMIZE] * len(problem.objective.directions)
         study = optuna.create_study(storage=storage, sampler=self.make_sampler(seed), directions=directions)
         for key, value in state.items():
             storage.set_study_system_attr(study._study_id, key, value)

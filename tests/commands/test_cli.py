@@ -48,6 +48,13 @@ def test_help_of_search_names_the_keys_users_rely_on(capsys: pytest.CaptureFixtu
         (["search", "study.evaluatons=3"], "evaluatons"),
         (["search", "study.evaluations=many"], "many"),
         (["search", "study.evaluations=0"], "1 or more"),
+        (["search", "study.seed=-1"], "0 or more"),
+        (["search", "study.name=a?b"], "letters, digits"),
+        (["search", "study.references=2"], "5 or more"),
+        (["search", "task=digits", "finalise.top_k=0"], "1 or more"),
+        (["search", "task=digits", "finalise.budget=-1"], "above 0"),
+        (["search", "task=digits", "study.storage=postgresql://nobody@localhost/none"], "gnomon-nas[postgres]"),
+        (["search", "task._target_=gnomon.tasks.nosuch.X"], "nosuch"),
         (["search", "objective.latency_ms=-2"], "> 0, in ms"),
         (["search", "objective.latency=fast"], "60%"),
         (["search", "objective.latency_ms=1", "objective.latency=50%"], "not both"),
@@ -107,7 +114,7 @@ def test_a_folder_that_cannot_be_written_is_said(recorded_study: list[str], tmp_
     (tmp_path / "file").write_text("")
     code, _, error = run("search", *recorded_study, f"study.dir={tmp_path}/file/runs")
     assert code == 2
-    assert "cannot write" in error
+    assert "cannot be read or written" in error
     assert "study.dir" in error
 
 

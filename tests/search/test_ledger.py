@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import optuna
 import pytest
 
 from gnomon.errors import StudyError
@@ -160,24 +161,56 @@ def test_notes_come_back(open_ledger: Open) -> None:
     assert open_ledger().note("nothing") is None
 
 
-def test_a_lease_excludes_others_and_outlives_its_holders_death(
-    storage: str, space: SearchSpace, problem: Problem
-) -> None:
-    if storage.endswith(".journal"):
-        pytest.skip("a journal's lock file waits for its holder instead of refusing")
+def test_a_lease_excludes_others(storage: str, space: SearchSpace, problem: Problem) -> None:
     first, second = Ledger(storage, "toy", space), Ledger(storage, "toy", space)
     first.create(problem.objective, {})
-    second.worker = second.worker.rsplit(":", 1)[0] + ":1.0"  # a process id that has been reused
-    with second.lease().held() as mine:
+    second.worker = "another-host:1:1.0"
+    with first.lease().held() as mine:
         assert mine
-        with first.lease().held() as stolen:
-            assert stolen, "the holder is dead"
-        assert not second.lease().renew()
-    third = Ledger(storage, "toy", space)
-    third.worker = "another-host:1:1.0"
-    with first.lease().held() as mine, third.lease().held() as other:
-        assert mine
-        assert not other
+        with second.lease().held() as other:
+            assert not other
+        with second.lease("finalise").held() as another_purpose:
+            assert another_purpose
+        assert first.lease().renew()
+    with second.lease().held() as other:
+        assert other
+
+
+def test_a_lease_outlives_its_holders_death(tmp_path, space: SearchSpace, problem: Problem) -> None:  # type: ignore[no-untyped-def]
+    storage = f"sqlite:///{tmp_path}/ledger.sqlite"
+    first, dead = Ledger(storage, "toy", space), Ledger(storage, "toy", space)
+    first.create(problem.objective, {})
+    dead.worker = dead.worker.rsplit(":", 1)[0] + ":1.0"  # a process id that has been reused
+    assert dead.lease().acquire()
+    assert first.lease().acquire()
+    assert not dead.lease().renew()
+    rows = space.sample(3, np.random.default_rng(0))
+    assert dead.create(problem.objective, {}) is None
+    assert dead.commit(Proposal(rows), problem, dead.history()) is None, "a lost lease commits nothing"
+    assert len(first.history().trials) == 0
+
+
+def test_a_finished_trial_is_not_changed_by_who_lost_its_claim(
+    open_ledger: Open, problem: Problem, rows: np.ndarray
+) -> None:
+    slow, fast = open_ledger(), open_ledger()
+    propose(slow, problem, rows[:1])
+    claim = slow.claim()
+    assert claim is not None
+    fast.complete(claim, Evaluation(1.0), problem)
+    slow.complete(claim, Evaluation(2.0), problem)
+    slow.fail(claim, "late")
+    slow.give_back(claim)
+    assert not slow.heartbeat(claim)
+    assert fast.history().quality.tolist() == [1.0]
+
+
+def test_a_study_of_somebody_else_is_left_alone(storage: str, space: SearchSpace, problem: Problem) -> None:
+    ledger = Ledger(storage, "toy", space)
+    other = optuna.create_study(study_name="toy", storage=ledger._storage)
+    other.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(StudyError, match="Gnomon did not make"):
+        ledger.create(problem.objective, {})
 
 
 @pytest.mark.parametrize("damage", [b"this is not a database", b"SQLite format 3\0" + bytes(84)])
