@@ -32,7 +32,7 @@ help:  ## List the targets
 
 install: $(DEV)  ## Install everything for development into .venv
 
-search: $(VENV)/.installed-demo  ## Search with experiment=default; ARGS="experiment=quick device=..." instead
+search: $(VENV)/.installed-demo-tables  ## Search with experiment=default; ARGS="experiment=quick device=..." instead
 	$(BIN)/gnomon search $(or $(ARGS),experiment=default)
 
 test: $(DEV)  ## Run the tests; SLOW=1 or CI=true adds the slow ones; ARGS="tests/search -k ..." picks

@@ -65,7 +65,7 @@ def _dispatch(words: list[str]) -> int:
     name, *rest = words
     command = load_command(name)
     if "--help" in rest or "-h" in rest:
-        print(command_help(name, command))
+        print(command_help(name, command, [word for word in rest if not word.startswith("-")]))
         return 0
     options = parse(rest)
     from .conf.compose import compose
@@ -137,11 +137,11 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def command_help(name: str, command: ModuleType) -> str:
+def command_help(name: str, command: ModuleType, overrides: Sequence[str] = ()) -> str:
     """The text of ``gnomon <command> --help``: what it does, its keys with comments, its groups."""
     from .conf.compose import config_text
 
-    return f"{(command.__doc__ or '').strip()}\n\n{config_text(command.CONFIG)}".rstrip()
+    return f"{(command.__doc__ or '').strip()}\n\n{config_text(command.CONFIG, overrides)}".rstrip()
 
 
 if __name__ == "__main__":

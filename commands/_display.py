@@ -18,6 +18,8 @@ from rich.progress import (
 
 from ..search.loop import LoopEvent
 
+LINE_EVERY_S = 20.0
+
 
 class SearchDisplay:
     """One progress bar a phase, printed to stderr so that stdout holds results only."""
@@ -27,6 +29,7 @@ class SearchDisplay:
         self._evaluations = evaluations
         self._metric = metric
         self._best = float("-inf")
+        self._last_line = time.monotonic()
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -60,9 +63,18 @@ class SearchDisplay:
         best = f"best {self._metric} {self._best:.4f}" if self._best > float("-inf") else ""
         failed = f", {event.counts.failed} failed" if event.counts.failed else ""
         self._update("evaluations", event.counts.spent, self._evaluations, best + failed)
+        self._line(f"{event.counts.spent} of {self._evaluations} evaluations, {best}{failed}")
 
     def on_model(self, what: str, done: int, total: int) -> None:
         self._update(f"{what} models", done, total)
+        self._line(f"{what}: {done} of {total} models")
+
+    def _line(self, text: str) -> None:
+        """A plain line now and then, for logs."""
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            self.phase(text)
 
     def _update(self, name: str, done: int, total: int, note: str = "") -> None:
         self._progress.start()

@@ -17,6 +17,7 @@ EXPORT_S = 2.5
 
 def plan(config: DictConfig) -> dict[str, Any]:
     """Counts and rough seconds of each phase; seconds are None where nothing is known."""
+    from ..search.calibrate import reference_rows
     from ..search.setup import build
 
     c = build(config)
@@ -28,7 +29,7 @@ def plan(config: DictConfig) -> dict[str, Any]:
     export_s = EXPORT_S if c.device.accepts == "onnx" else 0.0
     live = c.device.accepts != "architecture"
     phases = {
-        "reference measurements": (c.study.references, (export_s + per_model_s) if live else 0.0, 1),
+        "reference measurements": (len(reference_rows(c)), (export_s + per_model_s) if live else 0.0, 1),
         "evaluations": (c.study.evaluations, evaluation_s, c.study.workers),
         "full trainings (at most)": (c.finalise.max_models if trained else 0, training_s, c.study.workers),
         "verification measurements (at most)": (

@@ -22,12 +22,17 @@ CONFIG = "measure"
 def run(config: DictConfig, options: Options) -> int:
     """Measures and prints; exit code 1 if the measurement failed."""
     from ..devices import Device, Protocol
-    from ..errors import DeviceError
+    from ..errors import ConfigError, DeviceError
     from ..records.store import MeasurementStore
     from ..search.instantiate import instantiate
     from ..search.measuring import measure_all
     from ._architectures import deployable_of
 
+    for name, least in (("batch", 1), ("seed", 0)):
+        if not isinstance(config[name], int) or config[name] < least:
+            raise ConfigError("not a number for this", field=name, value=config[name], allowed=f"{least} or more")
+    if config["from"] is not None and config.architecture is not None:
+        raise ConfigError("give a file or an architecture, not both", field="architecture", value=config.architecture)
     plugins = list(config.plugins)
     device: Device = instantiate(config.device, "device", plugins)
     reason = type(device).unavailable()

@@ -30,7 +30,10 @@ def run(config: DictConfig, options: Options) -> int:
     from ..search.setup import make_space
 
     description = make_space(config.space, None, list(config.plugins)).describe()
-    print(json.dumps(description) if options.json else _text(description))
+    if options.json:
+        print(json.dumps(description))
+    else:
+        _print_space(description)
     return 0
 
 
@@ -60,7 +63,20 @@ def _print_list(descriptions: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def _text(description: dict[str, Any]) -> str:
-    from omegaconf import OmegaConf
+def _print_space(description: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
 
-    return OmegaConf.to_yaml(OmegaConf.create(description)).rstrip()
+    console = Console()
+    table = Table(
+        title=f"{description['name']}: 10^{description['log10_size']:.1f} architectures", title_justify="left"
+    )
+    for column in ("decision", "choices", "when"):
+        table.add_column(column)
+    for decision in description["decisions"]:
+        when = ", ".join(f"{name} in {choices}" for name, choices in decision.get("active_when", {}).items())
+        table.add_row(decision["name"], ", ".join(str(choice) for choice in decision["choices"]), when)
+    console.print(table)
+    console.print(f"known networks: {', '.join(description['named']) or 'none'}")
+    console.print("an example (architecture=FILE.json takes such a file):")
+    print(json.dumps(description["example"]["config"]))

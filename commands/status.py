@@ -32,13 +32,13 @@ def run(config: DictConfig, options: Options) -> int:
     for name, value in _rows(status):
         table.add_row(name, value)
     Console().print(table)
+    print(status.folder)
     return 0
 
 
 def _rows(status: Any) -> list[tuple[str, str]]:
     counts = status.counts
     left = "unknown yet" if status.left_s is None else f"{status.left_s / 60:.1f} min of evaluations"
-    limit = "none" if status.limit_ms is None else f"{status.limit_ms:.4g} ms"
     best = (
         "none yet"
         if status.best_quality is None
@@ -52,10 +52,9 @@ def _rows(status: Any) -> list[tuple[str, str]]:
             f"({counts.failed} failed, {counts.duplicates} duplicates cost nothing)",
         ),
         ("now", f"{counts.running} running, {counts.waiting} waiting"),
-        ("latency limit", limit),
+        ("latency limit", status.limit_text),
         ("best within the limit", best),
         ("spent on evaluations", f"{status.evaluating_s / 60:.1f} min"),
         ("left", left),
         ("models trained", str(status.models)),
-        ("folder", status.folder),
     ]

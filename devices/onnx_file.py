@@ -80,5 +80,5 @@ def _size(name: str, axis: int, symbol: str, batch: int | None, sizes: Mapping[s
         field="sizes",
         value=dict(sizes),
         allowed=f"a size for {symbol!r}",
-        hint=f"For example sizes.{symbol}=224.",
+        hint=f"For example +sizes.{symbol}=32.",
     )

@@ -150,6 +150,7 @@ def _save_weights(module: nn.Module, path: Path) -> None:
 
     try:
         save_model(module, str(path))
+        path.chmod(0o644)  # the library makes it private, unlike all the other files
     except Exception as error:  # as above
         raise ExportError(f"cannot save weights: {first_line(error)}") from error
 

@@ -9,10 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import MeasurementError
+from ..predictors import LatencyPredictor
 from ..records import Fingerprint, Setting
 from ..records.store import MeasurementStore
 from ..schema import Record
+from ..search_spaces import Genotypes, SearchSpace
 from .measuring import measure_all
+from .objective import Objective
 from .problem import Problem
 from .setup import Components
 
@@ -57,12 +60,9 @@ def calibrate(components: Components, progress: Callable[[int, int], None] | Non
         MeasurementError: If the reference network, or too many references, cannot be measured.
     """
     space, study = components.space, components.study
-    rows = components.predictor.references(study.references, seed=study.seed)
-    name = reference_name(components)
+    name = reference_name(components.space, components.objective)
+    rows = reference_rows(components)
     keys = space.keys(rows)
-    if name and space.keys(space.named_genotype(name)[None])[0] not in keys:
-        rows = np.concatenate([rows, space.named_genotype(name)[None]])
-        keys = space.keys(rows)
     deployables = [space.deployable(space.config(row)) for row in rows]
     store = MeasurementStore(study.store)
     results = measure_all(
@@ -91,18 +91,27 @@ def calibrate(components: Components, progress: Callable[[int, int], None] | Non
     )
 
 
-def reference_name(components: Components) -> str:
+def reference_rows(components: Components) -> Genotypes:
+    """What is measured before a search ``(N, D)``: the predictor's references and, for a relative
+    limit, the network that it refers to."""
+    space, study = components.space, components.study
+    rows = components.predictor.references(study.references, seed=study.seed)
+    name = reference_name(space, components.objective)
+    if name and space.keys(space.named_genotype(name)[None])[0] not in space.keys(rows):
+        rows = np.concatenate([rows, space.named_genotype(name)[None]])
+    return rows
+
+
+def reference_name(space: SearchSpace, objective: Objective) -> str:
     """The network a relative limit refers to: as configured, else the space's first named one."""
-    limit = components.objective.limit
-    if limit.reference:
-        return limit.reference
-    return next(iter(components.space.named), "") if limit.share is not None else ""
+    if objective.limit.share is None:
+        return ""
+    return objective.limit.reference or next(iter(space.named), "")
 
 
-def make_problem(components: Components, calibration: Calibration) -> Problem:
+def make_problem(predictor: LatencyPredictor, objective: Objective, calibration: Calibration) -> Problem:
     """Adapts the predictor; deterministic, so that every worker has the same model."""
-    algebra = components.space.algebra
-    rows = np.stack([algebra.from_key(key) for key in calibration.keys])
-    model = components.predictor.adapt(rows, np.array(calibration.latencies_ms))
-    limit_ms = components.objective.limit.resolve(calibration.reference_ms)
-    return Problem(components.space, components.objective, model, limit_ms)
+    space = predictor.space
+    rows = np.stack([space.algebra.from_key(key) for key in calibration.keys])
+    model = predictor.adapt(rows, np.array(calibration.latencies_ms))
+    return Problem(space, objective, model, objective.limit.resolve(calibration.reference_ms))

@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 OnModel = Callable[[str, int, int], None]
 """Called with (what is going on, models done, models begun)."""
+
+OnRows = Callable[[list[ModelRow]], object]
+"""Called with all models so far, whenever more are verified."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,11 @@ def model_id(key: str) -> str:
 
 
 def finalise(
-    problem: Problem, components: Components, history: History, on_model: OnModel | None = None
+    problem: Problem,
+    components: Components,
+    history: History,
+    on_model: OnModel | None = None,
+    on_rows: OnRows | None = None,
 ) -> list[ModelRow]:
     """Trains, exports and verifies candidates until ``top_k`` stand on the verified front.
 
@@ -91,6 +99,8 @@ def finalise(
         if components.evaluator.has_weights:
             _train_all(components, [components.space.keys(t.genotype[None])[0] for t in batch], on_model)
         rows = mark_front(rows + _verify(problem, components, batch, on_model))
+        if on_rows is not None:
+            on_rows(rows)
     return rows
 
 
@@ -167,6 +177,8 @@ def train_one(components: Components, key: str) -> None:
         log.warning("training of %s failed:\n%s", key, traceback.format_exc())
         trained = TrainedModel(key, recipe(components), error=f"{type(error).__name__}: {error}"[:1000])
     write_json(folder / "trained.json", TrainedModel.SCHEMA, trained.to_dict())
+    if not trained.error:
+        shutil.rmtree(folder / f"checkpoint-{recipe(components)}", ignore_errors=True)
 
 
 def _train_and_export(components: Components, key: str, folder: Path) -> TrainedModel:

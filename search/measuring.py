@@ -9,7 +9,7 @@ from ..records import Measurement
 from ..records.store import MeasurementStore
 from ..search_spaces import Deployable
 
-CHUNK = 12
+CHUNK = 4
 """Deployables measured together: enough to share rounds, few enough to lose little to a kill."""
 
 

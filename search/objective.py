@@ -31,6 +31,10 @@ DIRECTIONS: Mapping[str, Direction] = {
 """Every metric an objective may name, and its better direction."""
 
 
+MAX_SHARE = 20.0
+"""A relative limit beyond this is a percent sign forgotten, not a limit."""
+
+
 @dataclass(frozen=True)
 class LatencyLimit:
     """A limit on latency that must hold with probability ``confidence``.
@@ -73,7 +77,7 @@ class LatencyLimit:
             share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:
             share = math.nan
-        if not (share > 0 and math.isfinite(share)):
+        if not 0 < share <= MAX_SHARE:
             raise ConfigError(
                 "not a share of the reference network's latency",
                 field="objective.latency",

@@ -75,15 +75,15 @@ class Components:
     @property
     def identity(self) -> dict[str, Any]:
         """What makes two studies the same search."""
-        return _identity(self.config) | {"task_data": self.task.identity(), "quality_data": self.evaluator.identity()}
+        return _identity(self.config) | {
+            "space": self.space.spec(),
+            "task_data": self.task.identity(),
+            "quality_data": self.evaluator.identity(),
+        }
 
 
-def build(config: DictConfig | Mapping[str, Any], *, must_run: bool = True) -> Components:
+def build(config: DictConfig | Mapping[str, Any]) -> Components:
     """Makes the components that a resolved search config names.
-
-    Args:
-        config: Of a search.
-        must_run: Whether the device must be able to run here; not needed to look at a study.
 
     Raises:
         GnomonError: Whatever a component finds wrong with its settings, data or this machine.
@@ -94,6 +94,8 @@ def build(config: DictConfig | Mapping[str, Any], *, must_run: bool = True) -> C
     def make(name: str, **extra: Any) -> Any:
         return instantiate(node[name], name, plugins, **extra)
 
+    finalise = finalise_settings(node)  # what is cheap to check comes first
+    check_study(node)
     objective: Objective = make("objective")
     strategy: Strategy = make("strategy")
     _check_objectives(strategy, objective)
@@ -101,10 +103,12 @@ def build(config: DictConfig | Mapping[str, Any], *, must_run: bool = True) -> C
     space = make_space(node["space"], task, plugins)
     device: Device = make("device")
     reason = type(device).unavailable()
-    if reason is not None and must_run:
+    if reason is not None:
         raise DeviceError(
             f"cannot run here: {reason}", field="device", value=device.name, hint="`gnomon devices` lists what can."
         )
+    if objective.limit.share is not None and objective.limit.reference:
+        space.named_genotype(objective.limit.reference)  # raises, with the names there are
     study = study_settings(node, space.name, device.name, task.name)
     predictor: LatencyPredictor = make("predictor", space=space)
     if study.references <= predictor.minimum:
@@ -125,7 +129,7 @@ def build(config: DictConfig | Mapping[str, Any], *, must_run: bool = True) -> C
         strategy=strategy,
         objective=objective,
         study=study,
-        finalise=finalise_settings(node),
+        finalise=finalise,
     )
 
 
@@ -141,25 +145,12 @@ def make_space(node: DictConfig, task: Task | None, plugins: list[str]) -> Searc
 
 
 def study_settings(node: DictConfig, space: str, device: str, task: str) -> StudySettings:
-    """Checks the ``study`` group and fills in names and paths.
-
-    Raises:
-        ConfigError: If a number is out of range.
-    """
+    """The checked ``study`` group with names and paths filled in."""
     study = node["study"]
-    for name in ("workers", "evaluations", "batch", "references"):
-        _at_least(1, f"study.{name}", study[name])
-    _at_least(0, "study.seed", study["seed"])
-    if study["time_limit_s"] is not None:
-        _at_least(1, "study.time_limit_s", study["time_limit_s"])
     root = Path(study["dir"]).absolute()
     plain = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
     digest = sha256(json.dumps(_identity(plain), sort_keys=True).encode()).hexdigest()[:6]
     name = study["name"] or f"{space}-{device}-{task}-{digest}"
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise ConfigError(
-            "not a name", field="study.name", value=name, allowed="letters, digits, '_', '.', '+' and '-'"
-        )
     folder = root / name
     return StudySettings(
         name=name,
@@ -168,6 +159,25 @@ def study_settings(node: DictConfig, space: str, device: str, task: str) -> Stud
         store=study["store"] or str(root / "measurements.sqlite"),
         **{key: study[key] for key in ("seed", "workers", "evaluations", "batch", "references", "time_limit_s")},
     )
+
+
+def check_study(node: DictConfig) -> None:
+    """Checks the ``study`` group.
+
+    Raises:
+        ConfigError: If a number is out of range, or the name is none for a folder and a URL.
+    """
+    study = node["study"]
+    for name in ("workers", "evaluations", "batch", "references"):
+        _at_least(1, f"study.{name}", study[name])
+    _at_least(0, "study.seed", study["seed"])
+    if study["time_limit_s"] is not None:
+        _at_least(1, "study.time_limit_s", study["time_limit_s"])
+    name = study["name"]
+    if name is not None and not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ConfigError(
+            "not a name", field="study.name", value=name, allowed="letters, digits, '_', '.', '+' and '-'"
+        )
 
 
 def finalise_settings(node: DictConfig) -> FinaliseSettings:

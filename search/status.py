@@ -10,7 +10,8 @@ from ..records import StudySummary
 from ..schema import Record, read_json
 from .finalise import TrainedModel
 from .ledger import Counts
-from .study import evaluation_costs_s, open_study
+from .study import evaluation_costs_s
+from .study_view import StudyView, open_study
 from .summary import SUMMARY_FILE
 
 
@@ -31,6 +32,7 @@ class StudyStatus(Record):
     metric: str
     counts: Counts = field(default_factory=Counts)
     limit_ms: float | None = None
+    limit_text: str = ""
     best_quality: float | None = None
     best_latency_ms: float | None = None
     evaluating_s: float = 0.0
@@ -44,28 +46,40 @@ def study_status(folder: Path) -> StudyStatus:
     Raises:
         StudyError: If it holds none, or the ledger is damaged.
     """
-    components, ledger, calibration, problem = open_study(folder)
+    view = open_study(folder)
+    ledger, problem = view.ledger, view.problem
     counts, history = ledger.counts(), ledger.history()
     costs = evaluation_costs_s(ledger.frozen_trials())
-    remaining = max(0, components.study.evaluations - counts.spent)
+    remaining = max(0, view.study.evaluations - counts.spent)
     feasible = [t for t in history.evaluated if t.violation <= 0 and t.quality is not None]
     best = max(feasible, key=lambda t: t.quality or 0.0, default=None)
     latency = None if best is None or problem is None else float(problem.latency.predict_mean(best.genotype[None])[0])
     trained = [read_json(path, TrainedModel.SCHEMA) for path in sorted(folder.glob("models/*/trained.json"))]
     return StudyStatus(
-        name=components.study.name,
+        name=view.study.name,
         folder=str(folder.absolute()),
-        phase=_phase(folder, calibration is None, remaining, components.finalise.enabled),
-        target=components.study.evaluations,
-        metric=components.task.metric,
+        phase=_phase(folder, problem is None, remaining, view.finalise.enabled),
+        target=view.study.evaluations,
+        metric="quality",
         counts=counts,
         limit_ms=None if problem is None else problem.limit_ms,
+        limit_text=_limit_text(view),
         best_quality=None if best is None else best.quality,
         best_latency_ms=latency,
         evaluating_s=float(sum(costs)),
-        left_s=sum(costs) / len(costs) * remaining / components.study.workers if costs else None,
+        left_s=sum(costs) / len(costs) * remaining / view.study.workers if costs else None,
         models=sum(not model["error"] for model in trained),
     )
+
+
+def _limit_text(view: StudyView) -> str:
+    limit = view.objective.limit
+    if view.problem is not None and view.problem.limit_ms is not None:
+        share = "" if limit.share is None else f"{limit.share:.0%} of {limit.reference or 'the reference network'}: "
+        return f"{share}{view.problem.limit_ms:.4g} ms"
+    if limit.share is not None:
+        return f"{limit.share:.0%} of {limit.reference or 'the reference network'}, not measured yet"
+    return "none" if limit.latency_ms is None else f"{limit.latency_ms:.4g} ms"
 
 
 def _phase(folder: Path, uncalibrated: bool, remaining: int, finalising: bool) -> str:

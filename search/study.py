@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
 
-from ..errors import ConfigError, StudyError
+from ..errors import StudyError
 from ..records import ModelRow, StudySummary
-from ..schema import read_json, write_text
+from ..schema import write_text
 from .calibrate import Calibration, calibrate, make_problem
 from .feasibility import check_feasible
-from .finalise import OnModel, finalise
+from .finalise import OnModel, OnRows, finalise
 from .ledger import Ledger
 from .log_file import log_file
-from .loop import OnEvent
+from .loop import LoopEvent, OnEvent
 from .problem import Problem
 from .setup import Components, build
-from .summary import SUMMARY_FILE, save, summarise
+from .study_view import CONFIG_FILE, open_study, resume_config
+from .summary import SUMMARY_FILE, read_summary, refresh, save, summarise
 from .workers import run_workers
 
-CONFIG_FILE = "config.yaml"
+__all__ = ["CONFIG_FILE", "Display", "open_study", "refresh_summary", "resume_config", "run_search"]
+
 WAIT_S = 1.0
 """Between looks at the ledger while another worker measures or finalises: it wants a quiet machine."""
-
-OWN_GROUPS = ("study", "finalise")
-"""What may change when a study goes on."""
 
 
 class Display(Protocol):
@@ -58,30 +57,37 @@ def run_search(config: DictConfig, display: Display) -> tuple[StudySummary, Comp
     ledger.create(components.objective, components.identity)
     _save_config(components)  # only now: a command that is refused must not change the study
     with log_file(components.study.path):
-        started = time.monotonic()
-        spent = ledger.note("spend") or {}
+        started = time.monotonic() - float((ledger.note("spend") or {}).get("wall_s", 0.0))
         calibration = _calibration(ledger, components, display)
-        problem = make_problem(components, calibration)
+        problem = make_problem(components.predictor, components.objective, calibration)
         check_feasible(problem, components.study.seed)
 
-        def summary(models: list[Any], finished: bool) -> StudySummary:
-            spend = _spend(ledger, calibration, models, spent, started)
-            ledger.set_note("spend", {"wall_s": spend["wall_s"]})
+        def write(models: Sequence[ModelRow], *, finished: bool = False) -> StudySummary:
+            wall_s = time.monotonic() - started
+            ledger.set_note("spend", {"wall_s": wall_s})
+            spend = _spend(ledger, calibration, models, wall_s)
             result = summarise(ledger, problem, components, calibration, models, finished=finished, spend=spend)
-            save(result, components)
+            save(result, components.study.path)
             return result
 
+        def on_event(event: LoopEvent) -> None:
+            ledger.set_note("spend", {"wall_s": time.monotonic() - started})
+            display.on_event(event)
+
+        write([])
         display.phase(f"searching {components.space.name} for {components.study.evaluations} evaluations")
-        try:
-            run_workers(ledger, problem, components, display.on_event)
-        finally:
-            summary([], finished=False)
-        models = _finalise(ledger, problem, components, calibration, display)
-        return summary(models, finished=True), components
+        run_workers(ledger, problem, components, on_event)
+        models = _finalise(ledger, problem, components, calibration, display, write)
+        return write(models, finished=True), components
 
 
 def _finalise(
-    ledger: Ledger, problem: Problem, components: Components, calibration: Calibration, display: Display
+    ledger: Ledger,
+    problem: Problem,
+    components: Components,
+    calibration: Calibration,
+    display: Display,
+    on_rows: OnRows,
 ) -> list[ModelRow]:
     """Finalises, one worker at a time; the others then find everything done.
 
@@ -98,64 +104,34 @@ def _finalise(
     while True:
         with ledger.lease("finalise").held() as mine:
             if mine:
-                return finalise(problem, components, ledger.history(), display.on_model)
+                return finalise(problem, components, ledger.history(), display.on_model, on_rows)
         time.sleep(WAIT_S)
 
 
-def resume_config(folder: Path, changes: DictConfig | None = None) -> DictConfig:
-    """The config a study was started with, with changes to ``study`` and ``finalise`` merged in.
+def refresh_summary(folder: Path) -> None:
+    """Brings ``study.json`` up to date with the ledger of a study that is still running.
 
     Raises:
-        StudyError: If the folder holds no study.
+        StudyError: If its references are not measured yet.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise StudyError(
-            "holds no study", field="study.resume", value=str(folder), allowed=f"a folder with {CONFIG_FILE}"
-        )
-    config = OmegaConf.load(path)
-    if not isinstance(config, DictConfig):
-        raise StudyError("is not a config", field="study.resume", value=str(path))
-    config.study.dir, config.study.name = str(folder.absolute().parent), folder.absolute().name
-    if changes is not None:
-        foreign = [str(key) for key in changes if key not in OWN_GROUPS]
-        if foreign:
-            raise ConfigError(
-                "cannot change in a study that goes on", field="study.resume", value=foreign, allowed=OWN_GROUPS
-            )
-        config = cast("DictConfig", OmegaConf.merge(config, changes))
-    config.study.resume = None
-    return config
-
-
-def open_study(folder: Path) -> tuple[Components, Ledger, Calibration | None, Problem | None]:
-    """A study to look at, without working on it."""
-    components = build(resume_config(folder), must_run=False)
-    ledger = Ledger(components.study.storage, components.study.name, components.space)
-    ledger.open()
-    note = ledger.note("calibration")
-    calibration = None if note is None else Calibration.from_dict(note)
-    return components, ledger, calibration, None if calibration is None else make_problem(components, calibration)
-
-
-def refresh_summary(folder: Path) -> None:
-    """Brings ``study.json`` up to date with the ledger, if the study is not finished."""
+    view = open_study(folder)
     path = folder / SUMMARY_FILE
-    components, ledger, calibration, problem = open_study(folder)
-    if path.is_file():
-        written = read_json(path, StudySummary.SCHEMA)
-        if written["finished"] and written["spend"]["evaluations"] == ledger.counts().evaluated:
-            return
-    if calibration is None or problem is None:
+    if view.calibration is None or view.problem is None or not path.is_file():
         raise StudyError(
             "has nothing to report yet", field="from", value=str(folder), hint="Its references are not measured."
         )
-    spend = _spend(ledger, calibration, [], ledger.note("spend") or {}, time.monotonic())
-    save(summarise(ledger, problem, components, calibration, [], finished=False, spend=spend), components)
+    written = read_summary(path)
+    if written.finished and written.spend["evaluations"] == view.ledger.counts().evaluated:
+        return
+    wall_s = float((view.ledger.note("spend") or {}).get("wall_s", 0.0))
+    spend = _spend(view.ledger, view.calibration, written.models, wall_s)
+    save(refresh(written, view.ledger, view.problem, spend), folder)
 
 
 def _save_config(components: Components) -> None:
-    config = OmegaConf.create(dict(components.config))
+    """Writes the config with the space's own arguments filled in, so that the study can be looked
+    at without loading the task's data."""
+    config = OmegaConf.create({**components.config, "space": components.space.spec()})
     config.study.dir, config.study.name = str(components.study.path.parent), components.study.name
     write_text(components.study.path / CONFIG_FILE, OmegaConf.to_yaml(config))
 
@@ -176,12 +152,10 @@ def _calibration(ledger: Ledger, components: Components, display: Display) -> Ca
         time.sleep(WAIT_S)
 
 
-def _spend(
-    ledger: Ledger, calibration: Calibration, models: list[Any], before: Mapping[str, float], started: float
-) -> dict[str, float]:
+def _spend(ledger: Ledger, calibration: Calibration, models: Sequence[ModelRow], wall_s: float) -> dict[str, float]:
     counts = ledger.counts()
     return {
-        "wall_s": float(before.get("wall_s", 0.0)) + time.monotonic() - started,
+        "wall_s": wall_s,
         "measuring_s": calibration.seconds,
         "evaluating_s": sum(evaluation_costs_s(ledger.frozen_trials())),
         "training_s": float(sum(m.training_s for m in models)),

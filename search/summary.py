@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..predictors.evaluate import leave_one_out
 from ..records import ModelRow, ReferenceRow, StudySummary, TrialRow
-from ..schema import write_json
+from ..schema import read_json, write_json
 from .calibrate import Calibration
 from .history import History
 from .ledger import Ledger
@@ -64,16 +66,41 @@ def summarise(
         hypervolume=_progress(history),
         importance=_importance(ledger.study),
         spend=spend,
-        notes=_notes(calibration, models),
+        notes=_notes(components, calibration, models),
         config=OmegaConf.to_yaml(OmegaConf.create(dict(components.config))),
         recorded=not components.evaluator.has_weights,
         finished=finished,
     )
 
 
-def save(summary: StudySummary, components: Components) -> None:
+def refresh(summary: StudySummary, ledger: Ledger, problem: Problem, spend: Mapping[str, float]) -> StudySummary:
+    """``summary`` with what the ledger holds now; its models stay as they are."""
+    frozen = ledger.frozen_trials()
+    history = ledger.history(frozen)
+    return replace(
+        summary,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        limit_ms=problem.limit_ms,
+        trials=_trial_rows(frozen, history),
+        hypervolume=_progress(history),
+        importance=_importance(ledger.study),
+        spend=spend,
+        finished=False,
+    )
+
+
+def save(summary: StudySummary, folder: Path) -> None:
     """Writes ``study.json`` into the study's folder, atomically."""
-    write_json(components.study.path / SUMMARY_FILE, StudySummary.SCHEMA, summary.to_dict())
+    write_json(folder / SUMMARY_FILE, StudySummary.SCHEMA, summary.to_dict())
+
+
+def read_summary(path: Path) -> StudySummary:
+    """What :func:`save` wrote.
+
+    Raises:
+        SchemaError: If it is damaged or of another schema.
+    """
+    return StudySummary.from_dict({"schema": StudySummary.SCHEMA, **read_json(path, StudySummary.SCHEMA)})
 
 
 def _limit_text(problem: Problem, calibration: Calibration) -> str:
@@ -155,12 +182,22 @@ def _importance(study: optuna.Study) -> dict[str, float]:
     return {name: float(share) for name, share in sorted(shares.items(), key=lambda item: -item[1])}
 
 
-def _notes(calibration: Calibration, models: Sequence[ModelRow]) -> tuple[str, ...]:
+def _notes(components: Components, calibration: Calibration, models: Sequence[ModelRow]) -> tuple[str, ...]:
     notes = [f"A reference measurement failed and was left out: {text}" for text in calibration.failed]
     doubtful = [m for m in models if m.measurement is not None and m.measurement.verdict in ("noisy", "throttled")]
     notes += [
         f"Measurement of {m.key} is {m.measurement.verdict}: its interval is wide." for m in doubtful if m.measurement
     ]
+    tested = [m.test["accuracy"] for m in models if m.accepted and "accuracy" in m.test]
+    if tested and max(tested) <= 1.2 / len(components.task.labels):
+        notes.append("The best model is hardly better than guessing: train longer (finalise.budget, quality.epochs).")
+    slowest, fastest = max(calibration.latencies_ms), min(calibration.latencies_ms)
+    outside = [m for m in models if m.measurement and not fastest <= (m.measurement.median or 0.0) <= slowest]
+    if outside:
+        notes.append(
+            f"{len(outside)} of {len(models)} models lie outside the measured references ({fastest:.4g} to "
+            f"{slowest:.4g} ms): their predictions were extrapolated; their measurements were not."
+        )
     if models and not any(m.on_front for m in models):
         notes.append("No model passed verification; see the reasons beside each.")
     return tuple(notes)

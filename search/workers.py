@@ -56,7 +56,7 @@ def worker_main(config: Mapping[str, Any], parent: int) -> None:
         ledger.open()
         calibration = Calibration.from_dict(ledger.note("calibration"))
         with log_file(components.study.path):
-            run_worker(ledger, make_problem(components, calibration), components)
+            run_worker(ledger, make_problem(components.predictor, components.objective, calibration), components)
     except KeyboardInterrupt:
         sys.exit(130)
     except GnomonError as error:
