@@ -43,7 +43,8 @@ def is_dead(worker: str) -> bool:
         return False
     try:
         process = psutil.Process(int(pid))
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - float(start)) > 1.0
+        reused = abs(process.create_time() - float(start)) > 1.0
+        return bool(reused or process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

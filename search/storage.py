@@ -10,6 +10,8 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from ..errors import DependencyError, StudyError
 
@@ -25,8 +27,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     with storage_errors(url):
         if url.endswith(".journal"):
             Path(url).parent.mkdir(parents=True, exist_ok=True)
-            backend = optuna.storages.journal.JournalFileBackend(url)
-            return optuna.storages.JournalStorage(backend)
+            return JournalStorage(JournalFileBackend(url))
         if url.startswith("sqlite:///"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
