@@ -70,9 +70,9 @@ class TestCmaEs(StrategySuite):
 
 @pytest.mark.slow
 class TestGP(StrategySuite):
-    evaluations = 20
-    guided_evaluations = 40
+    guided = False  # seconds a step: test_strategies_optuna compares its quality once
+    evaluations = 14
 
     @pytest.fixture
     def strategy_factory(self):
-        return lambda: OptunaStrategy("GPSampler")
+        return lambda: OptunaStrategy("GPSampler", {"n_startup_trials": 6})

@@ -61,7 +61,7 @@ CASES = {
     "tpe": (OptunaStrategy, 40, 6),
     "cmaes": (OptunaCmaEs, 80, 6),
     "qmc": (lambda: OptunaStrategy("QMCSampler", {"scramble": True}, keep_seed=True), 60, 6),
-    "gp": (lambda: OptunaStrategy("GPSampler"), 24, 3),
+    "gp": (lambda: OptunaStrategy("GPSampler"), 18, 3),
 }
 
 
