@@ -15,17 +15,16 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ..errors import GnomonError, StudyError
-from ..search_spaces import Genotypes
 from .history import History
 from .ledger import Claim, Counts, Ledger
 from .problem import Problem
 from .setup import Components
+from .strategies.random import RandomStrategy
 from .strategy import Proposal
 
 HEARTBEAT_S = 15.0
 WAIT_S = 0.2
 MAX_FAILURES_IN_A_ROW = 5
-UNSEEN_ROUNDS = 20
 
 log = logging.getLogger(__name__)
 
@@ -164,25 +163,8 @@ def _fill(ledger: Ledger, problem: Problem, history: History, n: int, seed: int)
 
     The strategy's state is kept as it was.
     """
-    rows = unseen(problem, history, n, step_rng(seed, history.step))
+    rows = RandomStrategy().propose(problem, history, n, step_rng(seed, history.step)).genotypes
     return ledger.commit(Proposal(rows, history.state), problem, history) if len(rows) else 0
-
-
-def unseen(problem: Problem, history: History, n: int, rng: np.random.Generator) -> Genotypes:
-    """Up to ``n`` random architectures that the ledger does not hold, feasible ones first."""
-    space = problem.space
-    known = set(space.keys(history.known)) if len(history.trials) else set()
-    found: dict[str, Genotypes] = {}
-    for _ in range(UNSEEN_ROUNDS):
-        rows = space.sample(512, rng)
-        order = np.argsort(problem.violation(rows) > 0, kind="stable")
-        for key, row in zip(space.keys(rows[order]), rows[order], strict=True):
-            if key not in known and key not in found:
-                found[key] = row
-        if len(found) >= n:
-            break
-    chosen = list(found.values())[:n]
-    return np.stack(chosen) if chosen else np.zeros((0, len(space.decisions)), dtype=np.int8)
 
 
 def _last_error(ledger: Ledger) -> str:

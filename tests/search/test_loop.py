@@ -11,7 +11,7 @@ import pytest
 from gnomon.errors import StudyError, TaskError
 from gnomon.search import History, Problem, Proposal, Strategy
 from gnomon.search.ledger import Ledger
-from gnomon.search.loop import evaluation_seed, run_worker, unseen
+from gnomon.search.loop import evaluation_seed, run_worker
 
 Open = Callable[[], Ledger]
 
@@ -97,12 +97,6 @@ def test_a_strategy_without_ideas_is_filled_up_and_an_exhausted_space_ends(
     ledger.create(problem.objective, {})
     run_worker(ledger, problem, components)
     assert ledger.counts().evaluated == 21
-
-
-def test_unseen_prefers_feasible_rows(problem: Problem) -> None:
-    rows = unseen(problem, History(()), 50, np.random.default_rng(0))
-    assert len(np.unique(rows, axis=0)) == 50
-    assert (problem.violation(rows) <= 0).all()
 
 
 def test_evaluation_seeds_depend_on_run_and_architecture_only() -> None:
