@@ -118,8 +118,8 @@ class FakeDevice(Device):
         return replace(failed, verdict="good", median=value, minimum=value, interval=(value, value), error=None)
 
 
-class DeadlyEvaluator(RecordedEvaluator):
-    """The first evaluation in a child process is killed; this one's own wait for that."""
+class PatientEvaluator(RecordedEvaluator):
+    """The first evaluation in a child process calls ``at_work``; all others wait for that."""
 
     def __init__(self, marker: str, **more: Any) -> None:
         super().__init__(**more)
@@ -128,11 +128,33 @@ class DeadlyEvaluator(RecordedEvaluator):
     def evaluate(self, architecture: Any, **more: Any) -> Evaluation:
         if multiprocessing.parent_process() is not None and not self.marker.exists():
             self.marker.write_text(architecture.key)
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.at_work()
         deadline = time.monotonic() + PATIENCE_S
         while not self.marker.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         return super().evaluate(architecture, **more)
+
+    def at_work(self) -> None: ...
+
+
+class DeadlyEvaluator(PatientEvaluator):
+    """The child is killed in the middle of its first evaluation."""
+
+    def at_work(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class InterruptedEvaluator(PatientEvaluator):
+    """Ctrl-C in the parent while a child is in the middle of a long evaluation."""
+
+    def evaluate(self, architecture: Any, **more: Any) -> Evaluation:
+        evaluation = super().evaluate(architecture, **more)
+        if multiprocessing.parent_process() is None:
+            raise KeyboardInterrupt
+        return evaluation
+
+    def at_work(self) -> None:
+        time.sleep(600)
 
 
 class Silence:
