@@ -19,6 +19,7 @@ class StudyConfig:
 
     name: str | None = None
     dir: str = "runs"
+    folder: str | None = None
     storage: str | None = None
     store: str | None = None
     seed: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..errors import InfeasibleError
@@ -57,9 +59,15 @@ def check_feasible(problem: Problem, seed: int) -> None:
         f"no architecture of {problem.space.name} meets it with probability {confidence:g}",
         field="objective.latency_ms",
         value=round(problem.limit_ms, 6),
-        allowed=f"at least {reached:.4g} ms here",
+        allowed=f"at least {_rounded_up(reached):.4g} ms here",
         hint=f"{advice}. Decisions that cost most and already stand at their fastest choice: {binding(problem, row)}.",
     )
+
+
+def _rounded_up(value: float, digits: int = 4) -> float:
+    """To significant digits, so that the limit that is offered can be met as it is printed."""
+    step = 10.0 ** (math.floor(math.log10(value)) + 1 - digits)
+    return math.ceil(value / step + 1e-9) * step
 
 
 def binding(problem: Problem, row: Genotypes, most: int = 4) -> str:

@@ -263,6 +263,8 @@ class Ledger:
             self._queue = [Claim(t._trial_id, t.number, t.user_attrs["architecture"]) for t in waiting]
         while self._queue:
             claim = self._queue.pop(0)
+            if not self._is_waiting(claim):
+                continue  # taken since the queue was read; signing it would hide who has it
             # Signed before it is taken: a worker that dies in between leaves no claim without a name.
             if self.heartbeat(claim) and self._finish(claim, TrialState.RUNNING):
                 self.heartbeat(claim)  # another worker may have signed it and lost
@@ -291,6 +293,10 @@ class Ledger:
     def give_back(self, claim: Claim) -> None:
         """Returns a claim to pending, for example on Ctrl-C."""
         self._finish(claim, TrialState.WAITING)
+
+    def _is_waiting(self, claim: Claim) -> bool:
+        with storage_errors(self.storage_url):
+            return self._storage.get_trial(claim.trial_id).state == TrialState.WAITING
 
     def _write(self, claim: Claim, key: str, value: Any) -> bool:
         with storage_errors(self.storage_url):

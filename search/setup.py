@@ -151,7 +151,7 @@ def study_settings(node: DictConfig, space: str, device: str, task: str) -> Stud
     plain = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
     digest = sha256(json.dumps(_identity(plain), sort_keys=True).encode()).hexdigest()[:6]
     name = study["name"] or f"{space}-{device}-{task}-{digest}"
-    folder = root / name
+    folder = root / name if study["folder"] is None else Path(study["folder"]).absolute()
     return StudySettings(
         name=name,
         folder=str(folder),

@@ -74,11 +74,18 @@ def run_search(config: DictConfig, display: Display) -> tuple[StudySummary, Comp
             ledger.set_note("spend", {"wall_s": time.monotonic() - started})
             display.on_event(event)
 
-        write([])
+        before = _models_before(components.study.path)
+        write(before)
         display.phase(f"searching {components.space.name} for {components.study.evaluations} evaluations")
         run_workers(ledger, problem, components, on_event)
         models = _finalise(ledger, problem, components, calibration, display, write)
-        return write(models, finished=True), components
+        return write(before if models is None else models, finished=True), components
+
+
+def _models_before(folder: Path) -> Sequence[ModelRow]:
+    """The models of the last finish, which stay until they are judged again."""
+    path = folder / SUMMARY_FILE
+    return read_summary(path).models if path.is_file() else ()
 
 
 def _finalise(
@@ -88,18 +95,18 @@ def _finalise(
     calibration: Calibration,
     display: Display,
     on_rows: OnRows,
-) -> list[ModelRow]:
-    """Finalises, one worker at a time; the others then find everything done.
+) -> list[ModelRow] | None:
+    """Finalises, one worker at a time; the others then find everything done. None if it is not to.
 
     On another device than the one that was calibrated nothing is finalised: its latencies would be
     judged by a limit and a predictor that are not its own.
     """
     if not components.finalise.enabled:
-        return []
+        return None
     here = components.device.setting(components.space.workload)
     if here.id != calibration.setting.id:
         display.phase(f"not finalising here: {calibration.foreign(here)}")
-        return []
+        return None
     display.phase("finalising the best: training, export, verification")
     while True:
         with ledger.lease("finalise").held() as mine:
@@ -133,6 +140,7 @@ def _save_config(components: Components) -> None:
     at without loading the task's data."""
     config = OmegaConf.create({**components.config, "space": components.space.spec()})
     config.study.dir, config.study.name = str(components.study.path.parent), components.study.name
+    config.study.store = components.study.store
     write_text(components.study.path / CONFIG_FILE, OmegaConf.to_yaml(config))
 
 
@@ -146,8 +154,8 @@ def _calibration(ledger: Ledger, components: Components, display: Display) -> Ca
             if mine and ledger.note("calibration") is None:
                 display.phase(f"measuring reference architectures on {components.device.name}")
                 begun = time.monotonic()
-                result = calibrate(components, display.references)
-                ledger.set_note("calibration", replace(result, seconds=time.monotonic() - begun).to_dict())
+                result = replace(calibrate(components, display.references), seconds=time.monotonic() - begun)
+                ledger.set_note("calibration", result.to_dict())
                 return result
         time.sleep(WAIT_S)
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from ..conf.schema import FinaliseConfig, StudyConfig
 from ..errors import ConfigError, StudyError
 from .calibrate import Calibration, make_problem
 from .instantiate import instantiate
@@ -69,7 +70,7 @@ def resume_config(folder: Path, changes: DictConfig | None = None) -> DictConfig
     """
     path = folder / CONFIG_FILE
     config = _load(path)
-    config.study.dir, config.study.name = str(folder.absolute().parent), folder.absolute().name
+    config.study.folder = str(folder.absolute())  # wherever it was moved to
     if changes is not None:
         foreign = [str(key) for key in changes if key not in OWN_GROUPS]
         if foreign:
@@ -77,8 +78,10 @@ def resume_config(folder: Path, changes: DictConfig | None = None) -> DictConfig
                 "cannot change in a study that goes on", field="study.resume", value=foreign, allowed=OWN_GROUPS
             )
         try:
+            typed = OmegaConf.create({"study": StudyConfig, "finalise": FinaliseConfig})
             OmegaConf.set_struct(config, True)
             config = cast("DictConfig", OmegaConf.merge(config, changes))
+            OmegaConf.merge(typed, {name: config[name] for name in OWN_GROUPS})  # raises for a wrong type
         except OmegaConfBaseException as error:
             raise ConfigError(str(error).splitlines()[0], field="study.resume", value=str(folder)) from error
     config.study.resume = None
