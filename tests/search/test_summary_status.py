@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,20 @@ def interrupted(table: Path, folder: Path, after: int, *words: str) -> None:
             run(table, folder, *words)
 
 
+@pytest.fixture(scope="module")
+def stopped(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was interrupted after 4 of 7 evaluations."""
+    folder = tmp_path_factory.mktemp("stopped") / "here"
+    interrupted(table, folder, 4)
+    return folder
+
+
+@pytest.fixture
+def searching(stopped: Path, folder: Path) -> Path:
+    """The same in a folder of its own."""
+    return Path(shutil.copytree(stopped, folder))
+
+
 def copy_of_the_first(view: StudyView) -> None:
     """The strategy proposes again what it has proposed."""
     assert view.problem is not None
@@ -81,8 +96,7 @@ def test_a_study_that_measures(table: Path, folder: Path, monkeypatch: pytest.Mo
     assert (status.target, status.counts.spent, status.models) == (7, 0, 0)
 
 
-def test_a_study_that_searches(table: Path, folder: Path) -> None:
-    interrupted(table, folder, 4, "study.workers=1")
+def test_a_study_that_searches(searching: Path, folder: Path) -> None:
     status = study_status(folder)
     ledger = open_study(folder).ledger
     assert status.phase == "searching"
@@ -96,16 +110,14 @@ def test_a_study_that_searches(table: Path, folder: Path) -> None:
     assert StudyStatus.from_json(status.to_json()) == status
 
 
-def test_two_workers_need_half_the_time(table: Path, folder: Path) -> None:
-    interrupted(table, folder, 4)
+def test_two_workers_need_half_the_time(searching: Path, folder: Path) -> None:
     alone = study_status(folder).left_s
     OmegaConf.save(resume_config(folder, OmegaConf.from_dotlist(["study.workers=2"])), folder / "config.yaml")
     assert alone is not None
     assert study_status(folder).left_s == pytest.approx(alone / 2)
 
 
-def test_copies_cost_nothing(table: Path, folder: Path) -> None:
-    interrupted(table, folder, 4)
+def test_copies_cost_nothing(searching: Path, folder: Path) -> None:
     before = study_status(folder)
     copy_of_the_first(open_study(folder))
     after = study_status(folder)
