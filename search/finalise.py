@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -19,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from omegaconf import OmegaConf
 
-from ..errors import StudyError
+from ..errors import StudyError, TaskError
 from ..records import Evaluation, Measurement, ModelRow
 from ..records.store import MeasurementStore
 from ..schema import Record, read_json, write_json
@@ -195,6 +196,8 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
         validation = task.train(
             model, components.finalise.budget, seed=seed, checkpoint=folder / f"checkpoint-{recipe(components)}"
         )
+    if not math.isfinite(validation.quality):
+        raise TaskError("training ended without a quality", field=task.metric, value=validation.quality)
     card = ModelCard(
         name=model_id(key),
         metadata=ModelMetadata(architecture, task.identity(), task.labels, task.preprocessing),
@@ -222,7 +225,8 @@ def _finished(components: Components, key: str) -> TrainedModel | None:
     if not path.exists():
         return None
     trained = _read(path)
-    return trained if trained.recipe == recipe(components) and not trained.error else None
+    whole = all((path.parent / name).is_file() for name in trained.files)
+    return trained if whole and trained.recipe == recipe(components) and not trained.error else None
 
 
 def _read(path: Path) -> TrainedModel:
