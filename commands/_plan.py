@@ -29,7 +29,11 @@ def plan(config: DictConfig) -> dict[str, Any]:
     export_s = EXPORT_S if c.device.accepts == "onnx" else 0.0
     live = c.device.accepts != "architecture"
     phases = {
-        "reference measurements": (len(reference_rows(c)), (export_s + per_model_s) if live else 0.0, 1),
+        "reference measurements": (
+            len(reference_rows(c)) + c.study.refinements,
+            (export_s + per_model_s) if live else 0.0,
+            1,
+        ),
         "evaluations": (c.study.evaluations, evaluation_s, c.study.workers),
         "full trainings (at most)": (c.finalise.max_models if trained else 0, training_s, c.study.workers),
         "verification measurements (at most)": (

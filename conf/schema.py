@@ -27,6 +27,7 @@ class StudyConfig:
     evaluations: int = 24
     batch: int = 4
     references: int = 10
+    refinements: int = 6
     time_limit_s: float | None = None
     resume: str | None = None
 

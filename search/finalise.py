@@ -31,7 +31,7 @@ from .loop import evaluation_seed
 from .measuring import measure_all
 from .pareto import non_dominated
 from .problem import Problem
-from .ranking import rank
+from .ranking import rank, rank_again
 from .setup import Components, build
 from .workers import die_with
 
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 OnModel = Callable[[str, int, int], None]
 """Called with (what is going on, models done, models begun)."""
+
+Relearn = Callable[[Mapping[str, float]], Problem]
+"""The problem as it looks with further latencies in ms by architecture key."""
 
 OnRows = Callable[[list[ModelRow]], object]
 """Called with all models so far, whenever more are verified."""
@@ -82,26 +85,31 @@ def finalise(
     history: History,
     on_model: OnModel | None = None,
     on_rows: OnRows | None = None,
+    relearn: Relearn | None = None,
 ) -> list[ModelRow]:
     """Trains, exports and verifies candidates until ``top_k`` stand on the verified front.
 
     A model is dropped if its training or export fails, or the measured latency of its file breaks
-    the limit; the next best candidate takes its place, up to ``max_models``. Resumable: trainings
+    the limit; the next best candidate takes its place, up to ``max_models``. With ``relearn``, what
+    was measured teaches the predictor, and the candidates left are ranked anew. Resumable: trainings
     go on from their checkpoints, finished models and stored measurements are reused.
     """
     settings, candidates = components.finalise, rank(history)
     rows: list[ModelRow] = []
-    while len(rows) < min(settings.max_models, len(candidates)):
+    while candidates and len(rows) < settings.max_models:
         missing = settings.top_k - sum(row.on_front for row in rows)
         if missing <= 0:
             break
         wanted = max(missing, components.study.workers)  # leave no worker idle
-        batch = candidates[len(rows) : min(len(rows) + wanted, settings.max_models)]
+        batch = candidates[: min(wanted, settings.max_models - len(rows))]
         if components.evaluator.has_weights:
             _train_all(components, [components.space.keys(t.genotype[None])[0] for t in batch], on_model)
         rows = mark_front(rows + _verify(problem, components, batch, on_model))
         if on_rows is not None:
             on_rows(rows)
+        candidates = candidates[len(batch) :]
+        if relearn is not None:
+            candidates = rank_again(relearn(_measured(rows)), candidates)
     return rows
 
 
@@ -111,6 +119,11 @@ def mark_front(rows: Sequence[ModelRow]) -> list[ModelRow]:
     points = np.array([[-_quality(row), row.measurement.latency_ms] for row in accepted if row.measurement])
     front = {row.key for row, on in zip(accepted, non_dominated(points), strict=True) if on} if accepted else set()
     return [replace(row, on_front=row.key in front) for row in rows]
+
+
+def _measured(rows: Sequence[ModelRow]) -> dict[str, float]:
+    measured = ((row.key, row.measurement) for row in rows if row.measurement is not None)
+    return {key: measurement.latency_ms for key, measurement in measured if measurement.verdict != "failed"}
 
 
 def _quality(row: ModelRow) -> float:

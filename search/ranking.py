@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from .history import History, Trial
 from .pareto import ranks
+from .problem import Problem
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def rank_again(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
+    """``trials`` as a latency model sees them that has learnt more since: what it holds feasible by
+    rank, then the rest, nearest to the limit first."""
+    if not trials:
+        return []
+    rows = np.stack([t.genotype for t in trials])
+    losses = problem.losses(rows, np.array([t.quality for t in trials]))
+    violation = problem.violation(rows)
+    judged = [
+        replace(t, losses=tuple(loss), violation=float(v))
+        for t, loss, v in zip(trials, losses.tolist(), violation, strict=True)
+    ]
+    return _ranked([t for t in judged if t.violation <= 0]) + sorted(
+        (t for t in judged if t.violation > 0), key=lambda t: t.violation
+    )
 
 
 def rank(history: History) -> list[Trial]:
@@ -17,7 +38,10 @@ def rank(history: History) -> list[Trial]:
     Front by front; within a front so that any prefix is spread over it: the best quality first,
     then always the one farthest from those already chosen, in losses scaled to the front's range.
     """
-    feasible = [t for t in history.evaluated if t.violation <= 0]
+    return _ranked([t for t in history.evaluated if t.violation <= 0])
+
+
+def _ranked(feasible: Sequence[Trial]) -> list[Trial]:
     if not feasible:
         return []
     losses = np.array([t.losses for t in feasible])

@@ -39,6 +39,7 @@ class StudySettings(Record):
     evaluations: int = 24
     batch: int = 4
     references: int = 10
+    refinements: int = 0
     time_limit_s: float | None = None
 
     @property
@@ -157,7 +158,10 @@ def study_settings(node: DictConfig, space: str, device: str, task: str) -> Stud
         folder=str(folder),
         storage=study["storage"] or f"sqlite:///{folder / 'ledger.sqlite'}",
         store=study["store"] or str(root / "measurements.sqlite"),
-        **{key: study[key] for key in ("seed", "workers", "evaluations", "batch", "references", "time_limit_s")},
+        **{
+            key: study[key]
+            for key in ("seed", "workers", "evaluations", "batch", "references", "refinements", "time_limit_s")
+        },
     )
 
 
@@ -171,6 +175,7 @@ def check_study(node: DictConfig) -> None:
     for name in ("workers", "evaluations", "batch", "references"):
         _at_least(1, f"study.{name}", study[name])
     _at_least(0, "study.seed", study["seed"])
+    _at_least(0, "study.refinements", study["refinements"])
     if study["time_limit_s"] is not None:
         _at_least(1, "study.time_limit_s", study["time_limit_s"])
     name = study["name"]
@@ -207,6 +212,7 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
         "seed": config["study"]["seed"],
         "batch": config["study"]["batch"],
         "references": config["study"]["references"],
+        "refinements": config["study"]["refinements"],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -108,10 +108,14 @@ def _finalise(
         display.phase(f"not finalising here: {calibration.foreign(here)}")
         return None
     display.phase("finalising the best: training, export, verification")
+
+    def relearn(latencies_ms: Mapping[str, float]) -> Problem:
+        return make_problem(components.predictor, components.objective, calibration.extended(latencies_ms))
+
     while True:
         with ledger.lease("finalise").held() as mine:
             if mine:
-                return finalise(problem, components, ledger.history(), display.on_model, on_rows)
+                return finalise(problem, components, ledger.history(), display.on_model, on_rows, relearn)
         time.sleep(WAIT_S)
 
 
