@@ -199,7 +199,9 @@ def finalise_settings(node: DictConfig) -> FinaliseSettings:
     return settings
 
 
-def _at_least(least: float, field: str, value: float) -> None:
+def _at_least(least: float, field: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ConfigError("not a number", field=field, value=value, allowed=f"{least} or more")
     if not value >= least:
         raise ConfigError("too small", field=field, value=value, allowed=f"{least} or more")
 

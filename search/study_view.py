@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ..conf.schema import FinaliseConfig, StudyConfig
 from ..errors import ConfigError, StudyError
 from .calibrate import Calibration, make_problem
 from .instantiate import instantiate
@@ -78,10 +77,8 @@ def resume_config(folder: Path, changes: DictConfig | None = None) -> DictConfig
                 "cannot change in a study that goes on", field="study.resume", value=foreign, allowed=OWN_GROUPS
             )
         try:
-            typed = OmegaConf.create({"study": StudyConfig, "finalise": FinaliseConfig})
             OmegaConf.set_struct(config, True)
             config = cast("DictConfig", OmegaConf.merge(config, changes))
-            OmegaConf.merge(typed, {name: config[name] for name in OWN_GROUPS})  # raises for a wrong type
         except OmegaConfBaseException as error:
             raise ConfigError(str(error).splitlines()[0], field="study.resume", value=str(folder)) from error
     config.study.resume = None
