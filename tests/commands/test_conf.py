@@ -1,0 +1,38 @@
+"""Every option of every config group composes, and names a class that exists."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.utils import get_class, get_object
+from omegaconf import OmegaConf
+
+from gnomon.conf.compose import compose, groups
+
+OPTIONS = [(group, option) for group, options in groups().items() for option in options if group != "data"]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_an_option_composes_and_its_targets_exist(group: str, option: str) -> None:
+    config = compose("search", [f"{group}={option}"])
+
+    def targets(node: object) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        own = [str(node["_target_"])] if "_target_" in node else []
+        return own + [target for value in node.values() for target in targets(value)]
+
+    found = targets(OmegaConf.to_container(config))
+    assert len(found) >= 8, "space, device, protocol, task, quality, predictor, strategy and objective"
+    for target in found:
+        assert callable(get_object(target)), target
+
+
+@pytest.mark.parametrize("option", groups()["data"])
+def test_every_reader_of_tables_exists(option: str) -> None:
+    assert callable(get_object(compose("import", [f"data={option}"]).data["_target_"]))
+
+
+def test_the_default_experiment_is_what_make_search_runs() -> None:
+    config = compose("search", ["experiment=default"])
+    assert (config.objective.latency, config.objective.reference) == ("100%", "mnasnet_a1")
+    assert get_class(config.space["_target_"]).name == "mobile_cnn"
