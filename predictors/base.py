@@ -7,11 +7,14 @@ Shapes: N architectures, D decisions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import PredictorError
+from ..records.pool import DevicePool
 from ..search_spaces import Genotypes, SearchSpace
 
 FloatArray = npt.NDArray[np.float64]
@@ -36,8 +39,35 @@ class LatencyPredictor(ABC):
     minimum: ClassVar[int] = 3
     """Fewest distinct measurements that :meth:`adapt` takes."""
 
+    learns: ClassVar[bool] = False
+    """Whether :meth:`fit` learns anything; a predictor that does not needs no pool."""
+
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
+
+    def fit(self, pool: DevicePool, *, seed: int = 0) -> None:
+        """The first life: learns from many settings of the space. Deterministic by seed; replaces
+        what was learnt before.
+
+        Raises:
+            PredictorError: If the predictor learns from no pool, or the pool is of another space.
+        """
+        raise PredictorError(
+            "learns from the target's measurements only", field="predictor", value=type(self).__name__, hint="No pool."
+        )
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """What :meth:`fit` learnt, as numeric arrays by name; empty where it learns nothing."""
+        return {}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Takes back what :meth:`state` gave: the predictor then says the same to the last bit.
+
+        Raises:
+            PredictorError: If the arrays do not fit.
+        """
+        if arrays:
+            raise PredictorError("wrong arrays", field="arrays", value=sorted(arrays), allowed="none")
 
     @abstractmethod
     def references(self, n: int, *, seed: int = 0, among: Genotypes | None = None) -> Genotypes:

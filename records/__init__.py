@@ -3,12 +3,14 @@
 from ..search_spaces import Workload
 from .evaluation import Evaluation
 from .measurement import STATISTICS, Fingerprint, Measurement, Setting, Statistic, Verdict
+from .pool import DevicePool
 from .study_summary import ModelRow, ReferenceRow, StudySummary, TrialRow
 from .table import ArchitectureTable
 
 __all__ = [
     "STATISTICS",
     "ArchitectureTable",
+    "DevicePool",
     "Evaluation",
     "Fingerprint",
     "Measurement",

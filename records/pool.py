@@ -1,0 +1,109 @@
+"""Latencies of many architectures in many settings: what a latency predictor learns from.
+
+Shapes: N architectures, D decisions, F features, S settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from ..search_spaces import Genotypes, SearchSpace
+from .table import ArchitectureTable
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DevicePool:
+    """Measured latencies, one row an architecture, one column a setting; NaN where not measured.
+
+    Ragged tables are columns with NaN. A pool whose source lists features in place of
+    architectures (averages over layers, say) is *feature-only*: it has ``features`` and no
+    ``space``; predictors that work on features learn from it all the same.
+
+    Args:
+        settings: Names of the columns, distinct ``(S,)``.
+        latencies_ms: ``(N, S)``, positive or NaN.
+        source: Where they come from, for provenance.
+        space: Of the architectures; None if the pool is feature-only.
+        genotypes: Canonical, distinct rows ``(N, D)``; None if the pool is feature-only.
+        features: ``(N, F)``; None unless the pool is feature-only.
+        feature_names: ``(F,)``.
+
+    Raises:
+        DataError: If shapes disagree, settings repeat, or a latency is neither positive nor NaN.
+    """
+
+    settings: tuple[str, ...]
+    latencies_ms: FloatArray
+    source: str
+    space: SearchSpace | None = None
+    genotypes: Genotypes | None = None
+    features: FloatArray | None = None
+    feature_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rows = self.genotypes if self.features is None else self.features
+        if rows is None or (self.genotypes is None) != (self.space is None):
+            raise DataError("a pool has a space with genotypes, or features", field="genotypes", value=None)
+        if self.latencies_ms.shape != (len(rows), len(self.settings)) or len(set(self.settings)) != len(self.settings):
+            raise DataError(
+                "latencies do not fit rows and settings",
+                field="latencies_ms",
+                value=self.latencies_ms.shape,
+                allowed=f"({len(rows)}, {len(self.settings)}), settings distinct",
+            )
+        if not (np.isnan(self.latencies_ms) | (self.latencies_ms > 0) & np.isfinite(self.latencies_ms)).all():
+            raise DataError("a latency is not positive", field="latencies_ms", value="0 or less", allowed="> 0 or NaN")
+        if self.features is not None and self.features.shape[1:] != (len(self.feature_names),):
+            raise DataError(
+                "features do not fit their names",
+                field="features",
+                value=self.features.shape,
+                allowed=f"(N, {len(self.feature_names)})",
+            )
+
+    @classmethod
+    def from_table(cls, table: ArchitectureTable, settings: Sequence[str] | None = None) -> DevicePool:
+        """Columns of a published table as settings; by default all.
+
+        Raises:
+            DataError: If a column is not in the table.
+        """
+        names = tuple(table.columns) if settings is None else tuple(settings)
+        missing = sorted(set(names) - set(table.columns))
+        if missing:
+            raise DataError("not in this table", field="settings", value=missing, allowed=sorted(table.columns))
+        latencies = np.stack([table.columns[name] for name in names], axis=1)
+        return cls(names, latencies, table.source, table.space, table.genotypes)
+
+    def __len__(self) -> int:
+        return len(self.latencies_ms)
+
+    def column(self, setting: str) -> FloatArray:
+        """Latencies ``(N,)`` of one setting, NaN where not measured."""
+        return self.latencies_ms[:, self._index(setting)]
+
+    def select(self, settings: Sequence[str]) -> DevicePool:
+        """The same rows in these settings only, in this order."""
+        columns = [self._index(name) for name in settings]
+        return replace(self, settings=tuple(settings), latencies_ms=self.latencies_ms[:, columns])
+
+    def rows(self, index: npt.NDArray[np.int64]) -> DevicePool:
+        """Some rows, in this order."""
+        return replace(
+            self,
+            latencies_ms=self.latencies_ms[index],
+            genotypes=None if self.genotypes is None else self.genotypes[index],
+            features=None if self.features is None else self.features[index],
+        )
+
+    def _index(self, setting: str) -> int:
+        if setting not in self.settings:
+            raise DataError("not in this pool", field="setting", value=setting, allowed=sorted(self.settings))
+        return self.settings.index(setting)
