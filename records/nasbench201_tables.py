@@ -59,10 +59,11 @@ def help_nasbench201(path: str | Path | None = None, devices: Sequence[str] | No
     genotypes = cells(read_index(folder / INDEX_FILE), space)
     columns, notes = {}, {}
     for name in names:
-        columns[name], note = _latencies(load_plain(files[name]), len(genotypes), files[name])
+        columns[name], note = latency_column(load_plain(files[name]), len(genotypes), files[name])
         if note:
             notes[name] = note
-    return ArchitectureTable(space, genotypes, columns, f"HELP (HayeonLee/HELP, MIT): {folder}", notes)
+    source = f"HELP (HayeonLee/HELP, MIT): {folder}"
+    return ArchitectureTable(space, genotypes, columns, source, notes, {name: name for name in names})
 
 
 def hwnas360(
@@ -111,6 +112,7 @@ def hwnas360(
         },
         f"HW-NAS-Bench-360 (roldebijvank/HW-NAS-Bench-360), {device}, {framework}, {task}: {file}",
         {"latency_ms": note, "energy_mj": note, "accuracy": f"test accuracy on {task}, percent / 100"},
+        {"latency_ms": f"{device}_{framework}" + ("" if task == "cifar100" else f"_{task}")},
     )
 
 
@@ -146,7 +148,7 @@ def cells(strings: Sequence[str], space: NASBench201) -> Genotypes:
     return genotypes
 
 
-def _latencies(values: Any, n: int, path: Path) -> tuple[FloatArray, str]:
+def latency_column(values: Any, n: int, path: Path) -> tuple[FloatArray, str]:
     """``(n,)`` ms and a note on what is missing: a shorter list leaves the last cells unmeasured."""
     try:
         found = np.array(values, dtype=np.float64)

@@ -5,8 +5,8 @@ Shapes: N architectures, D decisions, F features, S settings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ class DevicePool:
         genotypes: Canonical, distinct rows ``(N, D)``; None if the pool is feature-only.
         features: ``(N, F)``; None unless the pool is feature-only.
         feature_names: ``(F,)``.
+        notes: What a reader left out or changed, by setting.
 
     Raises:
         DataError: If shapes disagree, settings repeat, or a latency is neither positive nor NaN.
@@ -46,6 +47,7 @@ class DevicePool:
     genotypes: Genotypes | None = None
     features: FloatArray | None = None
     feature_names: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = self.genotypes if self.features is None else self.features
@@ -70,17 +72,27 @@ class DevicePool:
 
     @classmethod
     def from_table(cls, table: ArchitectureTable, settings: Sequence[str] | None = None) -> DevicePool:
-        """Columns of a published table as settings; by default all.
+        """Columns of a published table as settings.
+
+        Args:
+            table: With latencies in ms among its columns.
+            settings: Columns to take; by default those that the table says are latencies
+                (``table.settings``), under the names of their settings.
 
         Raises:
-            DataError: If a column is not in the table.
+            DataError: If a column is not in the table, or the table holds no latencies.
         """
-        names = tuple(table.columns) if settings is None else tuple(settings)
+        names = dict(table.settings) if settings is None else {name: name for name in settings}
         missing = sorted(set(names) - set(table.columns))
         if missing:
             raise DataError("not in this table", field="settings", value=missing, allowed=sorted(table.columns))
+        if not names:
+            raise DataError(
+                "this table holds no latencies, so it is not a pool", field="columns", value=sorted(table.columns)
+            )
         latencies = np.stack([table.columns[name] for name in names], axis=1)
-        return cls(names, latencies, table.source, table.space, table.genotypes)
+        notes = {setting: table.notes[name] for name, setting in names.items() if name in table.notes}
+        return cls(tuple(names.values()), latencies, table.source, table.space, table.genotypes, notes=notes)
 
     def __len__(self) -> int:
         return len(self.latencies_ms)
@@ -92,7 +104,8 @@ class DevicePool:
     def select(self, settings: Sequence[str]) -> DevicePool:
         """The same rows in these settings only, in this order."""
         columns = [self._index(name) for name in settings]
-        return replace(self, settings=tuple(settings), latencies_ms=self.latencies_ms[:, columns])
+        notes = {name: self.notes[name] for name in settings if name in self.notes}
+        return replace(self, settings=tuple(settings), latencies_ms=self.latencies_ms[:, columns], notes=notes)
 
     def rows(self, index: npt.NDArray[np.int64]) -> DevicePool:
         """Some rows, in this order."""
@@ -102,6 +115,10 @@ class DevicePool:
             genotypes=None if self.genotypes is None else self.genotypes[index],
             features=None if self.features is None else self.features[index],
         )
+
+    def measured(self) -> DevicePool:
+        """The rows that were measured in at least one setting."""
+        return self.rows(np.flatnonzero(~np.isnan(self.latencies_ms).all(axis=1)))
 
     def _index(self, setting: str) -> int:
         if setting not in self.settings:

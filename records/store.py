@@ -102,6 +102,13 @@ class MeasurementStore:
             rows = self._connection().execute(query, arguments).fetchall()
         return [Measurement.from_json(text) for (text,) in rows]
 
+    def entries(self) -> list[tuple[str, Measurement]]:
+        """Every measurement with the identity of the deployable that was measured, in order."""
+        with self._explained():
+            query = "SELECT deployable, measurement FROM measurements ORDER BY id"
+            rows = self._connection().execute(query).fetchall()
+        return [(deployable, Measurement.from_json(text)) for deployable, text in rows]
+
     def __len__(self) -> int:
         with self._explained():
             return int(self._connection().execute("SELECT COUNT(*) FROM measurements").fetchone()[0])

@@ -25,6 +25,7 @@ class ArchitectureTable:
         columns: ``(N,)`` values by name; NaN where nothing was recorded.
         source: Where it comes from, for provenance.
         notes: What a reader left out or changed, by column.
+        settings: Which columns are latencies in ms, and of which setting: ``{column: setting}``.
     """
 
     space: SearchSpace
@@ -32,6 +33,7 @@ class ArchitectureTable:
     columns: Mapping[str, FloatArray]
     source: str
     notes: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def _index(self) -> dict[str, int]:

@@ -23,7 +23,13 @@ def save_table(table: ArchitectureTable, path: Path) -> None:
     Raises:
         StudyError: If the folder cannot be written.
     """
-    header = {"schema": SCHEMA, "space": table.space.spec(), "source": table.source, "notes": dict(table.notes)}
+    header = {
+        "schema": SCHEMA,
+        "space": table.space.spec(),
+        "source": table.source,
+        "notes": dict(table.notes),
+        "settings": dict(table.settings),
+    }
     arrays = {_COLUMN + name: values for name, values in table.columns.items()}
     stream = io.BytesIO()
     np.savez_compressed(stream, header=np.array(json.dumps(header)), genotypes=table.genotypes, **arrays)  # type: ignore[arg-type]
@@ -46,4 +52,11 @@ def load_table(path: str | Path) -> ArchitectureTable:
     check_schema(header, SCHEMA, source=path)
     space = space_from_spec(header["space"])
     columns = {name.removeprefix(_COLUMN): values for name, values in arrays.items()}
-    return ArchitectureTable(space, space.algebra.validate(genotypes), columns, header["source"], header["notes"])
+    return ArchitectureTable(
+        space,
+        space.algebra.validate(genotypes),
+        columns,
+        header["source"],
+        header["notes"],
+        header.get("settings", {}),  # files written before tables named their latencies
+    )

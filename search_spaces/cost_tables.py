@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import SpaceError
 from .additive import AdditiveEncoding
 from .algebra import Genotypes
 from .costs import Costs
+from .decision import Decision
 from .layer_specs import FLOAT_BYTES, Tally
 
 FEATURES = {
@@ -22,15 +24,21 @@ FEATURES = {
     "pointwise_macs": "multiply-accumulates of 1x1 convolutions",
     "depthwise3_macs": "multiply-accumulates of 3x3 depthwise convolutions",
     "depthwise5_macs": "multiply-accumulates of 5x5 depthwise convolutions",
+    "depthwise7_macs": "multiply-accumulates of 7x7 depthwise convolutions",
+    "grouped_macs": "multiply-accumulates of grouped 1x1 convolutions",
     "dense_cio": "elements that dense convolutions read and write",
     "pointwise_cio": "elements that 1x1 convolutions read and write",
     "depthwise3_cio": "elements that 3x3 depthwise convolutions read and write",
     "depthwise5_cio": "elements that 5x5 depthwise convolutions read and write",
+    "depthwise7_cio": "elements that 7x7 depthwise convolutions read and write",
+    "grouped_cio": "elements that grouped 1x1 convolutions read and write",
     "parameters": "weights, which are read once per inference",
     "dense_convs": "number of dense convolutions",
     "pointwise_convs": "number of 1x1 convolutions",
     "depthwise3_convs": "number of 3x3 depthwise convolutions",
     "depthwise5_convs": "number of 5x5 depthwise convolutions",
+    "depthwise7_convs": "number of 7x7 depthwise convolutions",
+    "grouped_convs": "number of grouped 1x1 convolutions",
     "squeezes": "number of squeeze-and-excitation modules",
     "squeeze_elements": "elements that squeeze-and-excitation reads and writes",
     "squeeze_macs": "multiply-accumulates of the squeeze-and-excitation convolutions",
@@ -38,6 +46,9 @@ FEATURES = {
     "shortcut_elements": "elements of the additions' results",
     "pools": "number of pooling shortcuts",
     "pool_elements": "elements that pooling shortcuts read and write",
+    "shuffles": "number of channel shuffles",
+    "shuffle_elements": "elements that channel shuffles read and write",
+    "hardswish_elements": "elements that go through a hard swish",
     "layers": "number of layers, the depth",
 }
 """Candidates for the columns of ``encode``; those that a space never has are left out. Each is divided
@@ -83,7 +94,7 @@ class CostTables:
 
     Args:
         encoding: Features as sums of tables.
-        feature_names: Names of its columns, keys of ``FEATURES``.
+        feature_names: Names of its columns: keys of ``FEATURES``, then ``decision=choice``.
         costs: Per group ``(3, K)``: parameters, MACs, CIO.
         peaks: Per group ``(K,)``: largest sum of live elements within that part.
         base_costs: Of what all architectures share ``(3,)``.
@@ -98,22 +109,34 @@ class CostTables:
     base_peak: float
 
     @classmethod
-    def make(cls, base: Row, groups: Iterable[Group]) -> CostTables:
-        """Tables of groups whose decisions are independent and always active."""
+    def make(cls, base: Row, groups: Iterable[Group], choices: Sequence[Decision] = ()) -> CostTables:
+        """Tables of groups whose decisions are independent, up to conditions within a group.
+
+        Args:
+            base: What every architecture has.
+            groups: An entry for each combination of their decisions, inactive ones at 0.
+            choices: The space's decisions, to append a feature ``decision=choice`` for each choice
+                of an active decision; by default there are none. Each decision needs a group that
+                reads it and all decisions that it depends on.
+        """
         groups = tuple(groups)
         sums = [np.array([row.sums for row in group.rows]) for group in groups]
         mean = base.sums + np.sum([table.mean(axis=0) for table in sums], axis=0)
         columns = [SUMS.index(name) for name in FEATURES if mean[SUMS.index(name)] > 0]
         costs = [SUMS.index(name) for name in COSTS]
+        one_hot, names = choice_tables(groups, choices)
         encoding = AdditiveEncoding(
             tuple(group.columns for group in groups),
             tuple(group.radices for group in groups),
-            tuple((table[:, columns] / mean[columns]).astype(np.float32) for table in sums),
-            (base.sums[columns] / mean[columns]).astype(np.float32),
+            tuple(
+                np.concatenate([table[:, columns] / mean[columns], chosen], axis=1).astype(np.float32)
+                for table, chosen in zip(sums, one_hot, strict=True)
+            ),
+            np.concatenate([base.sums[columns] / mean[columns], np.zeros(len(names))]).astype(np.float32),
         )
         return cls(
             encoding,
-            tuple(SUMS[column] for column in columns),
+            (*(SUMS[column] for column in columns), *names),
             tuple(np.ascontiguousarray(table[:, costs].T) for table in sums),
             tuple(np.array([row.peak for row in group.rows]) for group in groups),
             base.sums[costs],
@@ -134,3 +157,33 @@ class CostTables:
         peak *= FLOAT_BYTES
         parameters, macs, cio = sums
         return Costs(parameters, macs, cio, peak)
+
+
+def choice_tables(
+    groups: Sequence[Group], decisions: Sequence[Decision]
+) -> tuple[list[npt.NDArray[np.float64]], tuple[str, ...]]:
+    """Which choice each active decision takes, as tables ``(K_g, C)`` of the groups, and C names.
+
+    Raises:
+        SpaceError: If no group reads a decision together with those that it depends on.
+    """
+    names = tuple(f"{decision.name}={choice}" for decision in decisions for choice in decision.choices)
+    tables = [np.zeros((len(group.rows), len(names))) for group in groups]
+    index = {decision.name: column for column, decision in enumerate(decisions)}
+    first = 0
+    for column, decision in enumerate(decisions):
+        needed = {column, *(index[parent] for parent in decision.active_when)}
+        host = next((g for g, group in enumerate(groups) if needed <= set(group.columns)), None)
+        if host is None:
+            raise SpaceError("no group reads this decision and its conditions", field="choices", value=decision.name)
+        group = groups[host]
+        digits = np.unravel_index(np.arange(len(group.rows)), group.radices)
+        genes = dict(zip(group.columns, digits, strict=True))
+        active = np.ones(len(group.rows), dtype=bool)
+        for parent, allowed in decision.active_when.items():
+            choices = decisions[index[parent]].choices
+            active &= np.array([choice in allowed for choice in choices])[genes[index[parent]]]
+        for choice in range(len(decision.choices)):
+            tables[host][:, first + choice] = active & (genes[column] == choice)
+        first += len(decision.choices)
+    return tables, names

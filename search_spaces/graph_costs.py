@@ -139,7 +139,7 @@ def _is_view(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d))
     if node.op == "call_method":
-        return node.target in {"flatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous"}
+        return node.target in {"flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze", "contiguous"}
     return node.op == "call_function" and getattr(node.target, "__name__", "") in {"flatten", "reshape", "dropout"}
 
 

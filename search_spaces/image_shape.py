@@ -1,4 +1,4 @@
-"""Checks that image spaces share."""
+"""Checks and rules that image spaces share."""
 
 from __future__ import annotations
 
@@ -40,3 +40,24 @@ def checked_classes(classes: int) -> int:
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise SpaceError("not a number of classes", field="classes", value=classes, allowed="an integer of 1 or more")
     return classes
+
+
+def checked_width(width: float) -> float:
+    """``width`` itself: what multiplies all filters.
+
+    Raises:
+        SpaceError: If it is not a number from 0.05 to 4.
+    """
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0.05 <= width <= 4.0:
+        raise SpaceError("out of range", field="width", value=width, allowed="0.05 to 4")
+    return float(width)
+
+
+def kept_strides(size: int, wanted: Sequence[int], smallest: int) -> list[int]:
+    """The wanted strides, later ones dropped once they would make the map smaller than ``smallest``."""
+    kept = []
+    for stride in wanted:
+        stride = stride if -(-size // stride) >= smallest else 1
+        size = -(-size // stride)
+        kept.append(stride)
+    return kept

@@ -12,7 +12,7 @@ from .layer_specs import ConvSpec, LayerSpec
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution with "same" padding, then batch norm (unless it has a bias), then maybe ReLU."""
+    """Convolution with "same" padding, then batch norm (unless it has a bias), then maybe an activation."""
 
     def __init__(self, spec: ConvSpec) -> None:
         modules: list[nn.Module] = [
@@ -29,7 +29,7 @@ class ConvNorm(nn.Sequential):
         if spec.norm:
             modules.append(nn.BatchNorm2d(spec.out_channels))
         if spec.relu:
-            modules.append(nn.ReLU(inplace=True))
+            modules.append(nn.ReLU(inplace=True) if spec.activation == "relu" else nn.Hardswish(inplace=True))
         super().__init__(*modules)
 
 
@@ -46,6 +46,18 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gated: torch.Tensor = x * self.gate(x.mean((2, 3), keepdim=True))
         return gated
+
+
+class ChannelShuffle(nn.Module):
+    """Exchanges channels between ``groups`` groups (1707.01083, Figure 1), so that the next grouped
+    convolution sees all of them."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class PoolShortcut(nn.Module):
@@ -72,6 +84,8 @@ class Layer(nn.Module):
         modules: list[nn.Module] = []
         for index, conv in enumerate(spec.convs):
             modules.append(ConvNorm(conv))
+            if spec.shuffle and index == 0:
+                modules.append(ChannelShuffle(spec.shuffle))
             if spec.squeeze and index == spec.spatial:
                 modules.append(SqueezeExcitation(spec.squeeze_convs))
         self.body = nn.Sequential(*modules)

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 Size: TypeAlias = tuple[int, int]
 """Height and width of a feature map."""
 Shortcut: TypeAlias = Literal["none", "identity", "pool"]
+Activation: TypeAlias = Literal["relu", "hardswish"]
 
 FLOAT_BYTES = 4
 
@@ -29,7 +30,10 @@ def area(size: Size) -> int:
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """A convolution with "same" padding, followed by batch norm (or with a bias) and maybe ReLU."""
+    """A convolution with "same" padding, followed by batch norm (or with a bias) and maybe an activation.
+
+    ``relu`` says whether there is an activation, ``activation`` which one.
+    """
 
     in_channels: int
     out_channels: int
@@ -38,6 +42,7 @@ class ConvSpec:
     groups: int = 1
     relu: bool = True
     norm: bool = True
+    activation: Activation = "relu"
 
     @property
     def parameters(self) -> int:
@@ -45,10 +50,11 @@ class ConvSpec:
         return weights + self.out_channels * (2 if self.norm else 1)
 
     @property
-    def kind(self) -> Literal["dense", "depthwise", "pointwise"]:
-        """``depthwise`` if grouped, ``pointwise`` if 1x1, else ``dense``."""
+    def kind(self) -> Literal["dense", "depthwise", "grouped", "pointwise"]:
+        """``depthwise`` if each channel is its own group, ``grouped`` if there are fewer groups
+        than channels, ``pointwise`` if 1x1 across all channels, else ``dense``."""
         if self.groups > 1:
-            return "depthwise"
+            return "depthwise" if self.groups == self.in_channels else "grouped"
         return "pointwise" if self.kernel == 1 else "dense"
 
     def macs(self, size: Size) -> int:
@@ -72,12 +78,15 @@ class LayerSpec:
         shortcut: What is added to the output: nothing, the input, or the input average-pooled
             3x3 by the layer's stride with channels cut or zero-padded to fit.
         final_relu: Whether ReLU follows the addition.
+        shuffle: Groups between which channels are exchanged behind the first convolution, 0 for
+            none (ShuffleNet, 1707.01083).
     """
 
     convs: tuple[ConvSpec, ...]
     squeeze: int = 0
     shortcut: Shortcut = "none"
     final_relu: bool = False
+    shuffle: int = 0
 
     @property
     def in_channels(self) -> int:
@@ -97,7 +106,7 @@ class LayerSpec:
     @property
     def spatial(self) -> int:
         """Index of the convolution that squeeze-and-excitation follows: the depthwise or dense one."""
-        return next(i for i, conv in enumerate(self.convs) if conv.kind != "pointwise")
+        return next(i for i, conv in enumerate(self.convs) if conv.kind in ("dense", "depthwise"))
 
     @property
     def squeeze_convs(self) -> tuple[ConvSpec, ...]:
@@ -135,6 +144,8 @@ class Tally:
         self.add(f"{name}_macs", spec.macs(size))
         self.add(f"{name}_cio", spec.cio(size))
         self.add(f"{name}_convs", 1)
+        if spec.relu and spec.activation == "hardswish":
+            self.add("hardswish_elements", spec.out_channels * area(reduced(size, spec.stride)))
 
 
 def tally_layer(layer: LayerSpec, size: Size, tally: Tally) -> Size:
@@ -150,6 +161,10 @@ def tally_layer(layer: LayerSpec, size: Size, tally: Tally) -> Size:
         # An identity shortcut holds the input itself, which the first convolution reads anyway.
         tally.live(alive, written, 0 if index == 0 and layer.shortcut == "identity" else held)
         current, alive = reduced(current, conv.stride), written
+        if layer.shuffle and index == 0:
+            tally.live(alive, alive, held)
+            tally.add("shuffles", 1)
+            tally.add("shuffle_elements", 2 * alive)
         if layer.squeeze and index == layer.spatial:
             _tally_squeeze(layer, current, alive + held, tally)
     if layer.shortcut != "none":

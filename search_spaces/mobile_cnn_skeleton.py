@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import SpaceError
-from .image_shape import checked_classes, checked_image_shape
+from .image_shape import checked_classes, checked_image_shape, checked_width, kept_strides
 from .layer_specs import ConvSpec, Size, reduced
 
 MOBILENET_V2_BLOCKS = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
@@ -93,10 +93,10 @@ def make_skeleton(
     """
     channels, size = checked_image_shape(input_shape, smallest=MIN_MAP)
     classes = checked_classes(classes)
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0.05 <= width <= 4.0:
-        raise SpaceError("out of range", field="width", value=width, allowed="0.05 to 4")
+    width = checked_width(width)
     table = _block_table(blocks)
-    strides = _kept_strides(min(size), [2 if min(size) >= TINY_IMAGE else 1, *(stride for _, _, stride in table)])
+    wanted = [2 if min(size) >= TINY_IMAGE else 1, *(stride for _, _, stride in table)]
+    strides = kept_strides(min(size), wanted, MIN_MAP)
     stem_filters = rounded(STEM_FILTERS * width, 8) if stem_filters is None else stem_filters
     if head_filters is None:
         # MobileNetV2 keeps the head's 1280 filters when it is made narrower, not when made wider.
@@ -143,13 +143,3 @@ def _block_table(blocks: int | Sequence[Mapping[str, Any]]) -> tuple[tuple[int, 
     if not table:
         raise SpaceError("needs at least one block", field="blocks", value=blocks)
     return tuple(table)
-
-
-def _kept_strides(size: int, wanted: Sequence[int]) -> list[int]:
-    """The wanted strides, later ones dropped once they would make the map smaller than 4."""
-    kept = []
-    for stride in wanted:
-        stride = stride if -(-size // stride) >= MIN_MAP else 1
-        size = -(-size // stride)
-        kept.append(stride)
-    return kept
