@@ -16,7 +16,7 @@ from .regressors import Regressor
 
 FloatArray = npt.NDArray[np.float64]
 
-CHUNK = 2048
+CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,19 @@ class BoostedTrees(Regressor):
         result = np.empty(len(features))
         # scikit-learn grows its trees on float32.
         values = features.astype(np.float32)
-        trees = np.arange(len(self.column))
+        n_trees, n_nodes = self.column.shape
+        # Flat arrays and `take`: several times faster than indexing with three arrays.
+        offset = np.arange(n_trees) * n_nodes
+        column, threshold, leaves = self.column.astype(np.intp).ravel(), self.threshold.ravel(), self.value.ravel()
+        children = (self.children.astype(np.intp) + offset[:, None]).transpose(1, 2, 0).ravel()
         for start in range(0, len(features), CHUNK):
             part = values[start : start + CHUNK]
-            rows = np.arange(len(part))[:, None]
-            nodes = np.zeros((len(part), len(trees)), dtype=np.int32)
+            first = np.arange(len(part))[:, None] * part.shape[1]
+            nodes = np.broadcast_to(offset, (len(part), n_trees))
             for _ in range(self.depth):
-                right = part[rows, self.column[trees, nodes]] > self.threshold[trees, nodes]
-                nodes = self.children[right.astype(np.int8), trees, nodes]
-            result[start : start + CHUNK] = self.value[trees, nodes].sum(axis=1) + self.bias
+                right = part.take(first + column.take(nodes)) > threshold.take(nodes)
+                nodes = children.take(2 * nodes + right)
+            result[start : start + CHUNK] = leaves.take(nodes).sum(axis=1) + self.bias
         return result
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:

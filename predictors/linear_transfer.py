@@ -1,0 +1,167 @@
+"""Linear transfer: a ridge regression from a few latencies onto what models of other settings say.
+
+Shapes: N architectures, F columns, S source settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import PredictorError
+from ..records.pool import DevicePool
+from ..search_spaces import Genotypes, SearchSpace
+from .base import LatencyPredictor
+from .bundle import SavableLatencyModel
+from .checks import checked_measurements
+from .columns import Columns, columns_of
+from .design import reference_rows
+from .regression import DESIGN_NOISE, Regression, checked_strength, fit_regression
+from .regressors import Line, fit_ridge
+from .surrogates import Surrogates, fit_surrogates
+
+FloatArray = npt.NDArray[np.float64]
+
+COLUMNS = "features"
+
+
+class LinearTransferPredictor(LatencyPredictor):
+    """Latency is linear in the outputs of the source settings' models.
+
+    A closed form with the same ten measurements does on FBNet what HELP does, so it stands in every
+    comparison. The deviation is a share of the mean, from left-out measurements; references are
+    A-optimal for the outputs.
+
+    Args:
+        space: Gives the features.
+        ridge: Penalty on the squared weights of the outputs, which have deviation 1.
+    """
+
+    minimum = 3
+    learns = True
+
+    def __init__(self, space: SearchSpace, *, ridge: float = 0.3) -> None:
+        super().__init__(space)
+        self.ridge = checked_strength(ridge, "ridge")
+        self._surrogates: Surrogates | None = None
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Features of the space."""
+        return columns_of(self.space, COLUMNS)
+
+    @property
+    def surrogates(self) -> Surrogates:
+        """The source settings' models.
+
+        Raises:
+            PredictorError: If nothing was learnt yet.
+        """
+        if self._surrogates is None:
+            raise PredictorError(
+                "learns from a pool of other settings first", field="predictor", value=type(self).__name__,
+                hint="Call fit(pool), or load what it learnt.",
+            )  # fmt: skip
+        return self._surrogates
+
+    def fit(self, pool: DevicePool, *, seed: int = 0) -> None:
+        """See :meth:`LatencyPredictor.fit`: one model a setting."""
+        genotypes = pool_genotypes(self.space, pool)
+        self._surrogates = fit_surrogates(self.columns(genotypes), pool.latencies_ms, seed=seed)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See :meth:`LatencyPredictor.state`."""
+        return {} if self._surrogates is None else self._surrogates.to_arrays()
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """See :meth:`LatencyPredictor.restore`."""
+        self._surrogates = Surrogates.from_arrays(arrays) if arrays else None
+
+    def references(self, n: int, *, seed: int = 0, among: Genotypes | None = None) -> Genotypes:
+        """See :meth:`LatencyPredictor.references`."""
+        surrogates = self.surrogates
+
+        def scaled(genotypes: Genotypes) -> FloatArray:
+            outputs = surrogates.outputs(self.columns(genotypes)) / np.sqrt(len(surrogates))
+            return np.concatenate([np.ones((len(outputs), 1)), outputs], axis=1)
+
+        return reference_rows(
+            self.space, scaled, n, seed=seed, among=among, minimum=self.minimum, noise_variance=DESIGN_NOISE**2
+        )
+
+    def adapt(self, genotypes: Genotypes, latencies_ms: FloatArray) -> LinearTransferModel:
+        """See :meth:`LatencyPredictor.adapt`."""
+        genotypes, latencies = checked_measurements(self.space, genotypes, latencies_ms, self.minimum)
+        outputs = self.surrogates.outputs(self.columns(genotypes))
+        return LinearTransferModel(self.space, self.surrogates, transfer(outputs, latencies, self.ridge), self.columns)
+
+
+def transfer(outputs: FloatArray, latencies_ms: FloatArray, ridge: float) -> Regression:
+    """The regression of latencies ``(N,)`` on outputs ``(N, S)`` of :class:`Surrogates`; with
+    :func:`~gnomon.predictors.surrogates.fit_surrogates` it serves feature-only pools too."""
+    return fit_regression(partial(fit_ridge, strength=ridge), outputs, latencies_ms)
+
+
+class LinearTransferModel(SavableLatencyModel):
+    """A line through the outputs of the source settings' models."""
+
+    def __init__(
+        self, space: SearchSpace, surrogates: Surrogates, regression: Regression, columns: Columns | None = None
+    ) -> None:
+        self.space = space
+        self.surrogates = surrogates
+        self.regression = regression
+        self._columns = columns_of(space, COLUMNS) if columns is None else columns
+
+    def predict(self, genotypes: Genotypes) -> tuple[FloatArray, FloatArray]:
+        """See :meth:`LatencyModel.predict`."""
+        return self.regression.predict(self.surrogates.outputs(self._columns(genotypes)))
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """See :meth:`SavableLatencyModel.to_arrays`."""
+        r = self.regression
+        return {
+            **{f"source/{name}": array for name, array in self.surrogates.to_arrays().items()},
+            **{f"line/{name}": array for name, array in r.regressor.to_arrays().items()},
+            "numbers": np.array([r.scale_ms, r.relative_noise, r.floor_ms]),
+        }
+
+    @classmethod
+    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """See :meth:`SavableLatencyModel.from_arrays`."""
+
+        def part(prefix: str) -> dict[str, npt.NDArray[Any]]:
+            return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+        try:
+            scale_ms, relative_noise, floor_ms = arrays["numbers"].tolist()
+            regression = Regression(Line.from_arrays(part("line/")), scale_ms, relative_noise, floor_ms)
+            model = cls(space, Surrogates.from_arrays(part("source/")), regression)
+            model.predict(space.sample(1, np.random.default_rng(0)))
+        except (KeyError, ValueError, IndexError) as error:
+            raise PredictorError(
+                f"wrong arrays for this space: {error}", field="arrays", value=sorted(arrays)[:8]
+            ) from error
+        return model
+
+
+def pool_genotypes(space: SearchSpace, pool: DevicePool) -> Genotypes:
+    """The pool's architectures ``(N, D)``.
+
+    Raises:
+        PredictorError: If the pool is feature-only, of another space, or holds no setting.
+    """
+    if pool.space is None or pool.genotypes is None:
+        raise PredictorError(
+            "this pool lists features, not architectures", field="pool", value=pool.source,
+            hint="Fit its features instead.",
+        )  # fmt: skip
+    if pool.space.decisions != space.decisions:
+        raise PredictorError("the pool is of another space", field="pool", value=pool.space.spec(), allowed=space.name)
+    if not pool.settings or not len(pool):
+        raise PredictorError("the pool is empty", field="pool", value=pool.source)
+    return pool.genotypes
