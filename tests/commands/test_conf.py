@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hydra.utils import get_class, get_object
 from omegaconf import OmegaConf
 
+from gnomon import conf
 from gnomon.conf.compose import compose, groups
 
-OPTIONS = [(group, option) for group, options in groups().items() for option in options if group != "data"]
+OPTIONS = [(group, option) for group, options in groups().items() for option in options if group not in ("data", "split")]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -28,7 +31,7 @@ def test_an_option_composes_and_its_targets_exist(group: str, option: str) -> No
 
 
 @pytest.mark.parametrize("option", groups()["data"])
-def test_every_reader_of_tables_exists(option: str) -> None:
+def test_every_reader_of_tables_and_pools_exists(option: str) -> None:
     assert callable(get_object(compose("import", [f"data={option}"]).data["_target_"]))
 
 
@@ -36,3 +39,12 @@ def test_the_default_experiment_is_what_make_search_runs() -> None:
     config = compose("search", ["experiment=default"])
     assert (config.objective.latency, config.objective.reference) == ("100%", "mnasnet_a1")
     assert get_class(config.space["_target_"]).name == "mobile_cnn"
+
+
+@pytest.mark.parametrize("option", groups()["split"])
+def test_every_split_names_readers_that_exist(option: str) -> None:
+    node = OmegaConf.load(Path(conf.__file__).parent / "split" / f"{option}.yaml")
+    assert node.name == option
+    for reader in node.data:
+        assert callable(get_object(reader["_target_"]))
+        assert reader["_partial_"], "data are read when they are needed"
