@@ -56,8 +56,8 @@ class FBNet(SearchSpace):
 
     - ``skip`` in a layer that changes the shape is a 1x1 convolution by the layer's stride with
       batch norm and ReLU, as in the authors' code.
-    - The head has 1984 filters, as in the authors' released code; networks made after the paper's
-      table have 1504. It is the same for all architectures.
+    - The head has 1984 filters, as in the authors' released FBNet-B and C (FBNet-A: 1504). It is
+      the same for all architectures.
     - Small images: strides are dropped once the map would fall below 4x4.
 
     Args:

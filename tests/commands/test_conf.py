@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from gnomon import conf
 from gnomon.conf.compose import compose, groups
 
-OPTIONS = [(group, option) for group, options in groups().items() for option in options if group not in ("data", "split")]
+NOT_OF_SEARCH = ("data", "split")
+OPTIONS = [(group, option) for group, options in groups().items() for option in options if group not in NOT_OF_SEARCH]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
