@@ -27,7 +27,7 @@ def read_columns(
             if missing:
                 raise DataError(f"{path} lacks columns", field="columns", value=missing, allowed=reader.fieldnames)
             rows = list(reader)
-        values = [[float(row[name] or "nan") for name in numbers] for row in rows]
+        values = [[float("nan" if row[name] == "" else row[name]) for name in numbers] for row in rows]
         columns = {name: [row[name] or "" for row in rows] for name in texts}
     except (OSError, UnicodeDecodeError, csv.Error, ValueError, TypeError) as error:
         raise DataError(f"cannot read {path} as CSV: {error}") from error

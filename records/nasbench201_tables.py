@@ -158,12 +158,12 @@ def latency_column(values: Any, n: int, path: Path) -> tuple[FloatArray, str]:
         raise DataError(f"{path} is not a list of latencies")
     if len(found) > n:
         raise DataError(
-            f"{path} holds more latencies than there are cells", value=len(found), field="rows", allowed=str(n)
+            f"{path} holds more latencies than there are architectures", value=len(found), field="rows", allowed=str(n)
         )
     column = np.full(n, np.nan)
     column[: len(found)] = np.where(np.isfinite(found) & (found > 0), found, np.nan)
     missing = int(np.isnan(column).sum())
-    return column, f"{missing} of {n} cells have no latency" if missing else ""
+    return column, f"{missing} of {n} architectures have no latency" if missing else ""
 
 
 def _parquet_rows(path: Path, wanted: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:

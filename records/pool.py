@@ -94,6 +94,18 @@ class DevicePool:
         notes = {setting: table.notes[name] for name, setting in names.items() if name in table.notes}
         return cls(tuple(names.values()), latencies, table.source, table.space, table.genotypes, notes=notes)
 
+    def to_table(self) -> ArchitectureTable:
+        """The pool as a table with one column a setting, as recorded devices read it.
+
+        Raises:
+            DataError: If the pool is feature-only.
+        """
+        if self.space is None or self.genotypes is None:
+            raise DataError("a feature-only pool names no architectures", field="source", value=self.source)
+        columns = {name: self.column(name) for name in self.settings}
+        settings = {name: name for name in self.settings}
+        return ArchitectureTable(self.space, self.genotypes, columns, self.source, self.notes, settings)
+
     def __len__(self) -> int:
         return len(self.latencies_ms)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import SchemaError
 from ..schema import check_schema, write_bytes
@@ -32,7 +34,7 @@ def save_pool(pool: DevicePool, path: Path) -> None:
         "feature_names": list(pool.feature_names),
         "notes": dict(pool.notes),
     }
-    arrays = {"latencies_ms": pool.latencies_ms}
+    arrays: dict[str, npt.NDArray[Any]] = {"latencies_ms": pool.latencies_ms}
     if pool.genotypes is not None:
         arrays["genotypes"] = pool.genotypes
     if pool.features is not None:
@@ -53,10 +55,12 @@ def load_pool(path: str | Path) -> DevicePool:
     try:
         with np.load(Path(path), allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
+            if not isinstance(header, dict):
+                raise ValueError("its header is no JSON object")
             if header.get("schema") == TABLE_SCHEMA:
                 return DevicePool.from_table(load_table(path)).measured()
             arrays = {name: file[name] for name in file.files if name != "header"}
-    except (OSError, ValueError, KeyError, AttributeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise SchemaError(f"cannot read {path} as a pool: {error}") from error
     check_schema(header, SCHEMA, source=path)
     try:

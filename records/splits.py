@@ -202,10 +202,9 @@ class DeviceSplit:
     def _rounds(self) -> list[Round]:
         if self._leave_out == "none":
             return [Round(self.name, self._sources, self._validation, self._targets)]
+        left_out = dict(self.families)
         if self._leave_out == "each":
             left_out = {target: (target,) for target in self._targets}
-        else:
-            left_out = dict(self.families)
         return [Round(name, self._without(targets), self._validation, targets) for name, targets in left_out.items()]
 
     def _without(self, targets: Sequence[str]) -> tuple[str, ...]:

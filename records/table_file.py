@@ -14,6 +14,7 @@ from ..search_spaces import space_from_spec
 from .table import ArchitectureTable
 
 SCHEMA = "gnomon.architecture_table/1"
+POOL = "gnomon.device_pool/"
 _COLUMN = "column/"
 
 
@@ -37,17 +38,22 @@ def save_table(table: ArchitectureTable, path: Path) -> None:
 
 
 def load_table(path: str | Path) -> ArchitectureTable:
-    """Reads what :func:`save_table` wrote; usable as a config's ``_target_``.
+    """Reads what :func:`save_table` wrote, or an imported pool; usable as a config's ``_target_``.
 
     Raises:
         SchemaError: If the file is missing, damaged or of another schema.
+        DataError: If it is a pool without architectures.
     """
     try:
         with np.load(Path(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("header")))
+        if isinstance(header, dict) and str(header.get("schema")).startswith(POOL):
+            from .pool_file import load_pool  # which reads tables by this function
+
+            return load_pool(path).to_table()
         genotypes = arrays.pop("genotypes")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise SchemaError(f"cannot read {path} as an imported table: {error}") from error
     check_schema(header, SCHEMA, source=path)
     space = space_from_spec(header["space"])

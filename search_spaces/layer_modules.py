@@ -57,7 +57,8 @@ class ChannelShuffle(nn.Module):
         self.groups = groups
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+        shuffled: torch.Tensor = x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+        return shuffled
 
 
 class PoolShortcut(nn.Module):

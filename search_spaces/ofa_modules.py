@@ -14,7 +14,7 @@ from .layer_specs import LayerSpec
 from .ofa_skeleton import OFASkeleton
 
 
-@torch.fx.wrap  # type: ignore[misc]
+@torch.fx.wrap
 def resized(x: torch.Tensor, edge: int) -> torch.Tensor:
     """``x`` itself where images already have this edge, else resized (bilinear, with anti-aliasing)."""
     if x.shape[-2:] == (edge, edge):
@@ -32,11 +32,10 @@ class OFAClassifier(ChainClassifier):
         super().__init__(skeleton.stem, blocks, skeleton.head, skeleton.classes)
         self.resolution = resolution
         # Upstream writes the hidden layer as a 1x1 convolution on a map of 1x1: the same function.
-        self.mix = nn.Sequential(
-            nn.Linear(skeleton.head.out_channels, skeleton.mix_filters, bias=False), nn.Hardswish(inplace=True)
-        )
+        hidden = nn.Linear(skeleton.head.out_channels, skeleton.mix_filters, bias=False)
+        self.mix = nn.Sequential(hidden, nn.Hardswish(inplace=True))
         self.classifier = nn.Linear(skeleton.mix_filters, skeleton.classes)
-        nn.init.kaiming_normal_(self.mix[0].weight, mode="fan_in", nonlinearity="relu")
+        nn.init.kaiming_normal_(hidden.weight, mode="fan_in", nonlinearity="relu")
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 

@@ -62,8 +62,9 @@ def test_help_says_what_is_missing(help_folder: Path) -> None:
     table = help_nasbench201(help_folder, devices=["gaps", "short"])
     assert list(table.columns) == ["gaps", "short"]
     assert table.notes == {
-        "gaps": f"3 of {len(CELLS)} cells have no latency", "short": f"2 of {len(CELLS)} cells have no latency",
-    }  # fmt: skip
+        "gaps": f"3 of {len(CELLS)} architectures have no latency",
+        "short": f"2 of {len(CELLS)} architectures have no latency",
+    }
     assert np.isnan(table.columns["gaps"][:3]).all()
     np.testing.assert_array_equal(table.columns["gaps"][3:], np.arange(3, len(CELLS)))
     assert np.isnan(table.columns["short"][-2:]).all()
@@ -81,7 +82,7 @@ def test_help_unknown_device(help_folder: Path) -> None:
         ("str_arch2idx.pt", {CELLS[0]: 0, CELLS[1].replace("none", "conv_7x7"): 1}, "conv_7x7"),
         ("str_arch2idx.pt", {CELLS[0]: 0, CELLS[1]: 5}, "does not number cells"),
         ("str_arch2idx.pt", [1, 2], "does not number cells"),
-        ("latency/board.pt", [1.0] * 1000, "more latencies than there are cells"),
+        ("latency/board.pt", [1.0] * 1000, "more latencies than there are architectures"),
         ("latency/board.pt", {"a": 1}, "not a list of latencies"),
         ("latency/board.pt", 3, "not a list of latencies"),
     ],
