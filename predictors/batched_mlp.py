@@ -111,7 +111,7 @@ def train_mlps(
         errors = (values[..., 0] - outputs[rows]).square() * seen
         loss = (errors.sum(dim=1) / seen.sum(dim=1).clamp(min=1.0)).sum()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     trained = [layer.detach().numpy() for layer in layers]
     return [

@@ -176,15 +176,15 @@ class NASFLATPredictor(LatencyPredictor):
             scores = _scores(dict(zip(names, weights, strict=True)), inputs, embeddings)
             loss = _loss(scores, standard, mask)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         with torch.no_grad():
             tuned = dict(zip(names, weights, strict=True))
-            scores = _scores(tuned, inputs, embeddings).numpy().astype(np.float64)
+            fitted = _scores(tuned, inputs, embeddings).numpy().astype(np.float64)
         numbers = {name: weight.detach().numpy() for name, weight in tuned.items()}
         return [
             self._folded({name: array[e] for name, array in numbers.items()}, embeddings[e].detach().numpy(),
-                         scores[e, rows], targets[rows])
+                         fitted[e, rows], targets[rows])
             for e, rows in enumerate(kept)
         ]  # fmt: skip
 
@@ -268,7 +268,7 @@ def _train_sources(
         for rows in torch.randperm(len(x), generator=generator).split(BATCH):
             loss = _loss(_scores(weights, x[rows], embeddings), y[:, rows], known[:, rows]) / len(y)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     return {name: t.detach().numpy() for name, t in {**weights, "embeddings": embeddings}.items()}
 

@@ -93,8 +93,10 @@ class KernelRidge(Regressor):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """See :meth:`Regressor.from_arrays`."""
-        parts = (np.asarray(arrays[name], dtype=np.float64) for name in ("centres", "offset", "scale", "dual"))
-        return cls(*parts, bias=float(arrays["bias"]))
+        centres, offset, scale, dual = (
+            np.asarray(arrays[name], dtype=np.float64) for name in ("centres", "offset", "scale", "dual")
+        )
+        return cls(centres, offset, scale, dual, float(arrays["bias"]))
 
 
 def fit_ridge(features: FloatArray, targets: FloatArray, strength: float, *, scaled: bool = False) -> Line:
@@ -143,7 +145,7 @@ def fit_kernel_ridge(features: FloatArray, targets: FloatArray, strength: float)
     centres = (features - offset) / scale
     kernel = _gaussian(centres, centres)
     bias = float(targets.mean())
-    dual = np.linalg.solve(kernel + strength * np.eye(len(kernel)), targets - bias)
+    dual = np.asarray(np.linalg.solve(kernel + strength * np.eye(len(kernel)), targets - bias), dtype=np.float64)
     return KernelRidge(centres, offset, scale, dual, bias)
 
 
@@ -155,4 +157,4 @@ def _spread(features: FloatArray) -> FloatArray:
 
 def _gaussian(left: FloatArray, right: FloatArray) -> FloatArray:
     squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1) - 2.0 * (left @ right.T)
-    return np.exp(-np.maximum(squares, 0.0))
+    return np.asarray(np.exp(-np.maximum(squares, 0.0)))

@@ -275,7 +275,7 @@ class MetaTrainer:
             noise = as_tensor(rng.standard_normal((len(drawn.settings), self.learner.modulator.size)))
             loss = self.learner.episode_loss(weights, columns, tasks, drawn, noise)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             done = episode + 1
             if done % settings.validate_every == 0 or done == settings.episodes:
