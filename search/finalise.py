@@ -31,7 +31,7 @@ from .loop import evaluation_seed
 from .measuring import measure_all
 from .pareto import non_dominated
 from .problem import Problem
-from .ranking import rank, rank_again
+from .ranking import Verified, by_chance, rank, rank_again
 from .setup import Components, build
 from .workers import die_with
 
@@ -90,11 +90,13 @@ def finalise(
     """Trains, exports and verifies candidates until ``top_k`` stand on the verified front.
 
     A model is dropped if its training or export fails, or the measured latency of its file breaks
-    the limit; the next best candidate takes its place, up to ``max_models``. With ``relearn``, what
-    was measured teaches the predictor, and the candidates left are ranked anew. Resumable: trainings
+    the limit; another candidate takes its place, up to ``max_models``. With ``relearn``, what was
+    measured teaches the predictor, and of the candidates left the likeliest to join the front come
+    first. Resumable: trainings
     go on from their checkpoints, finished models and stored measurements are reused.
     """
     settings, candidates = components.finalise, rank(history)
+    searched = {components.space.keys(t.genotype[None])[0]: float(t.quality or 0.0) for t in candidates}
     rows: list[ModelRow] = []
     while candidates and len(rows) < settings.max_models:
         missing = settings.top_k - sum(row.on_front for row in rows)
@@ -109,7 +111,8 @@ def finalise(
             on_rows(rows)
         candidates = candidates[len(batch) :]
         if relearn is not None:
-            candidates = rank_again(relearn(_measured(rows)), candidates)
+            problem_now = relearn(_measured(rows))
+            candidates = by_chance(problem_now, rank_again(problem_now, candidates), _verified(rows, searched))
     return rows
 
 
@@ -124,6 +127,14 @@ def mark_front(rows: Sequence[ModelRow]) -> list[ModelRow]:
 def _measured(rows: Sequence[ModelRow]) -> dict[str, float]:
     measured = ((row.key, row.measurement) for row in rows if row.measurement is not None)
     return {key: measurement.latency_ms for key, measurement in measured if measurement.verdict != "failed"}
+
+
+def _verified(rows: Sequence[ModelRow], searched: Mapping[str, float]) -> list[Verified]:
+    return [
+        Verified(searched[row.key], _quality(row), row.measurement.latency_ms)
+        for row in rows
+        if row.accepted and row.measurement is not None
+    ]
 
 
 def _quality(row: ModelRow) -> float:

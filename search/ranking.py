@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,49 @@ def rank_again(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
     return _ranked([t for t in judged if t.violation <= 0]) + sorted(
         (t for t in judged if t.violation > 0), key=lambda t: t.violation
     )
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A trained and measured candidate, as the next choice sees it.
+
+    Args:
+        searched: Quality during the search.
+        trained: Quality after full training, on validation.
+        latency_ms: Measured.
+    """
+
+    searched: float
+    trained: float
+    latency_ms: float
+
+
+def by_chance(problem: Problem, trials: Sequence[Trial], verified: Sequence[Verified]) -> list[Trial]:
+    """Feasible ``trials``, the likeliest to join the verified front first; the rest as they were.
+
+    Full training lifts poor candidates more than good ones, and dominance by a model that is
+    already verified is final: so what counts is the chance that a candidate, once trained, beats
+    every verified model that is no slower. Its trained quality is predicted from its searched one
+    by a line through the verified, its latency by the latency model; faster than all is certain.
+    """
+    feasible = [t for t in trials if t.violation <= 0]
+    if not feasible or len(verified) < 2:
+        return list(trials)
+    searched, trained, latency = (np.array(column) for column in zip(*map(astuple, verified), strict=True))
+    slope = _slope(searched, trained)
+    latency_ms = problem.latency.predict_mean(np.stack([t.genotype for t in feasible]))
+    expected = trained.mean() + slope * (np.array([t.quality for t in feasible]) - searched.mean())
+    no_slower = latency[None, :] <= latency_ms[:, None]
+    to_beat = np.where(no_slower, trained, -np.inf).max(axis=1)
+    # The spread about the line is the same for all, so the margin orders them as the chance does.
+    order = np.argsort(to_beat - expected, kind="stable")
+    return [feasible[i] for i in order] + [t for t in trials if t.violation > 0]
+
+
+def _slope(searched: FloatArray, trained: FloatArray) -> float:
+    """Slope, between 0 and 1, of trained against searched quality."""
+    centred = searched - searched.mean()
+    return float(np.clip(centred @ trained / max(float(centred @ centred), 1e-12), 0.0, 1.0))
 
 
 def rank(history: History) -> list[Trial]:

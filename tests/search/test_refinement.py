@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from gnomon.search import Problem, Trial
 from gnomon.search.calibrate import refinement_rows
-from gnomon.search.ranking import rank_again
+from gnomon.search.ranking import Verified, by_chance, rank_again
 
 
 def test_refinements_are_promising_unseen_and_spread(problem: Problem) -> None:
@@ -47,3 +48,38 @@ def test_ranking_again_puts_the_feasible_first_then_the_nearest(problem: Problem
     assert ranked[0].losses[1] == 3.0
     assert ranked[2].violation > 0
     assert rank_again(problem, []) == []
+
+
+def trials_of(qualities: Sequence[float]) -> list[Trial]:
+    """Of rows that take 13, 2, 10 and 3 ms."""
+    rows = np.array([[2, 2, 2, 2, 2, 2], [0, 0, 0, 0, 1, 0], [2, 2, 2, 1, 1, 1], [1, 1, 0, 0, 0, 0]], dtype=np.int8)
+    return [
+        Trial(i, row, "complete", quality=quality, losses=(0.0, 0.0), violation=-1.0)
+        for i, (row, quality) in enumerate(zip(rows, qualities, strict=True))
+    ]
+
+
+def test_the_likeliest_to_join_the_front_comes_first(problem: Problem) -> None:
+    trials = trials_of((0.95, 0.90, 0.97, 0.93))
+    verified = [Verified(0.94, 0.98, 2.5), Verified(0.90, 0.96, 4.0)]
+    # 2 ms is faster than all that is verified: certain to join, whatever its quality. The others
+    # have the same model to beat, so the better comes first.
+    assert [t.number for t in by_chance(problem, trials, verified)] == [1, 2, 0, 3]
+
+
+def test_a_gap_in_the_front_comes_before_a_better_but_slower_network(problem: Problem) -> None:
+    trials = trials_of((0.951, 0.90, 0.95, 0.93))
+    verified = [Verified(0.94, 0.98, 1.0), Verified(0.96, 0.99, 11.0)]
+    # At 13 ms there is 0.99 to beat, at 10 ms only 0.98.
+    assert [t.number for t in by_chance(problem, trials, verified)][0] == 2
+
+
+def test_what_breaks_the_limit_stays_behind(problem: Problem) -> None:
+    trials = [replace(t, violation=1.0 if t.number == 1 else -1.0) for t in trials_of((0.95, 0.90, 0.97, 0.93))]
+    verified = [Verified(0.94, 0.98, 2.5), Verified(0.90, 0.96, 4.0)]
+    assert [t.number for t in by_chance(problem, trials, verified)][-1] == 1
+
+
+def test_with_too_little_to_learn_from_the_order_stays(problem: Problem) -> None:
+    trials = trials_of((0.95, 0.90, 0.97, 0.93))
+    assert by_chance(problem, trials, [Verified(0.94, 0.98, 2.5)]) == trials
