@@ -18,7 +18,7 @@ from .analytic import FLOOR_SHARE
 from .base import LatencyPredictor
 from .checks import checked_measurements
 from .design import reference_rows
-from .evidence import Evidence, weigh
+from .evidence import Evidence, PriorGrid, weigh
 from .features import FeatureBasis
 from .linear_model import LinearLatencyModel, LinearParameters, factorise
 
@@ -90,13 +90,13 @@ class BayesianLinearPredictor(LatencyPredictor):
         mean_ms = float(latencies.mean())
         centred = self.basis.features(genotypes) - self.basis.mean
         extended = np.concatenate([centred, np.ones((len(centred), 1))], axis=1)
+        targets = latencies / mean_ms
         evidence = weigh(
             extended,
             self._prior_means(centred),
-            self._prior_covariances(),
-            targets=latencies / mean_ms,
-            noise_shape=np.square(latencies / mean_ms) + NOISE_FLOOR**2,
-            noises=self.noise,
+            self._prior,
+            targets=targets,
+            noise_variances=np.square(self.noise)[:, None] * (np.square(targets) + NOISE_FLOOR**2),
         )
         return LinearLatencyModel(self.basis, self._parameters(evidence, mean_ms, float(latencies.min())))
 
@@ -113,21 +113,21 @@ class BayesianLinearPredictor(LatencyPredictor):
         shares /= max(float((centred @ shares[:-1] + shares[-1]).mean()), 0.1)
         return [(1 - mixture) * constant + mixture * shares for mixture in WORK_MIXTURES]
 
-    def _prior_covariances(self) -> list[FloatArray]:
-        """Covariances ``(F + 1, F + 1)`` of the weights, the constant last, one a setting."""
+    @cached_property
+    def _prior(self) -> PriorGrid:
+        """Covariances ``(F + 1, F + 1)`` of the weights, the constant last: one for each block and
+        the constant's, under every combination of deviations."""
         size = len(self.basis.mean) + 1
-        shapes = []
+        atoms = []
         for block in self.basis.blocks:
-            shape = np.zeros((size, size))
-            shape[:-1, :-1] = block.projection @ block.projection.T
-            shapes.append(shape)
+            atom = np.zeros((size, size))
+            atom[:-1, :-1] = block.projection @ block.projection.T
+            atoms.append(atom)
         bias = np.zeros((size, size))
-        bias[-1, -1] = BIAS_DEVIATION**2
-        grids = [DEVIATIONS if index == 0 else (0.0, *DEVIATIONS) for index in range(len(shapes))]
-        return [
-            bias + sum((d**2 * shape for d, shape in zip(deviations, shapes, strict=True)), np.zeros_like(bias))
-            for deviations in product(*grids)
-        ]
+        bias[-1, -1] = 1.0
+        grids = [DEVIATIONS if index == 0 else (0.0, *DEVIATIONS) for index in range(len(atoms))]
+        deviations = np.array([(*combination, BIAS_DEVIATION) for combination in product(*grids)])
+        return PriorGrid((*atoms, bias), np.square(deviations))
 
     def _parameters(self, evidence: Evidence, mean_ms: float, least_ms: float) -> LinearParameters:
         size = len(self.basis.mean)
@@ -136,7 +136,7 @@ class BayesianLinearPredictor(LatencyPredictor):
         moment[-1, -1] = 1.0
         factor, rest = factorise(evidence.covariance * evidence.inflation, moment)
         weights = evidence.weights
-        noise = evidence.noise * np.sqrt(evidence.inflation)
+        noise = np.sqrt(evidence.noise_shares @ np.square(self.noise) * evidence.inflation)
         return LinearParameters(
             weights=weights[:-1] * mean_ms,
             bias=float(weights[-1] - self.basis.mean @ weights[:-1]) * mean_ms,

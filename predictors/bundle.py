@@ -105,13 +105,18 @@ def load_model(folder: Path) -> tuple[SavableLatencyModel, Provenance]:
         SpaceError: If the space cannot be made.
     """
     data = read_json(folder / JSON_NAME, SCHEMA)
-    arrays = _read_arrays(folder / ARRAYS_NAME, str(data.get("arrays_sha256")))
+    arrays = read_arrays(folder / ARRAYS_NAME, str(data.get("arrays_sha256")))
     model_class = _model_class(str(data.get("model")))
     space = space_from_spec(data.get("space") or {})
     return model_class.from_arrays(space, arrays), Provenance.from_dict(data.get("provenance") or {})
 
 
-def _read_arrays(path: Path, sha256: str) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(path: Path, sha256: str) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of an npz file.
+
+    Raises:
+        PredictorError: If it is missing, damaged, or not the file that has this digest.
+    """
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != sha256:

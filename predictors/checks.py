@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PredictorError
+from ..records.pool import DevicePool
 from ..search_spaces import Genotypes, SearchSpace
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,3 +47,21 @@ def checked_measurements(
         )
     order = np.lexsort((latencies, *genotypes.T[::-1]))
     return genotypes[order], latencies[order]
+
+
+def pool_genotypes(space: SearchSpace, pool: DevicePool) -> Genotypes:
+    """The pool's architectures ``(N, D)``.
+
+    Raises:
+        PredictorError: If the pool is feature-only, of another space, or holds no setting.
+    """
+    if pool.space is None or pool.genotypes is None:
+        raise PredictorError(
+            "this pool lists features, not architectures", field="pool", value=pool.source,
+            hint="Fit its features instead.",
+        )  # fmt: skip
+    if pool.space.decisions != space.decisions:
+        raise PredictorError("the pool is of another space", field="pool", value=pool.space.spec(), allowed=space.name)
+    if not pool.settings or not len(pool):
+        raise PredictorError("the pool is empty", field="pool", value=pool.source)
+    return pool.genotypes

@@ -85,7 +85,7 @@ def reference_rows(
     seed: int,
     among: Genotypes | None,
     minimum: int,
-    noise_variance: float,
+    noise_variance: float | Callable[[Genotypes], FloatArray],
 ) -> Genotypes:
     """The ``n`` architectures that a linear model should see measured ``(n, D)``: the space's
     reference network first, if it names one, then A-optimal ones.
@@ -97,7 +97,7 @@ def reference_rows(
         seed: Of the candidates.
         among: Rows to choose from in place of the space, where only these can be measured.
         minimum: Fewest that the predictor can use.
-        noise_variance: Of a measurement, relative to the mean latency.
+        noise_variance: Of a measurement, relative to the mean latency; or of each candidate's.
 
     Raises:
         PredictorError: If n is below the minimum or above the number of architectures.
@@ -114,7 +114,8 @@ def reference_rows(
         raise PredictorError(
             "cannot choose that many reference architectures", field="n", value=n, allowed=f"{minimum} to {len(rows)}"
         )
-    return rows[optimal_design(scaled_features(rows), n, noise_variance=noise_variance, always=always)]
+    noise = noise_variance(rows) if callable(noise_variance) else noise_variance
+    return rows[optimal_design(scaled_features(rows), n, noise_variance=noise, always=always)]
 
 
 def candidates(space: SearchSpace, *, seed: int, n: int = CANDIDATES) -> Genotypes:

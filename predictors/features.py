@@ -5,7 +5,7 @@ Shapes: N architectures, F features, R coordinates of a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,8 @@ class Block:
     """A group of features with one prior variance.
 
     Args:
-        name: ``work`` (what the network does), ``tied`` (choices, wherever they are made) or
-            ``choices`` (each choice at its place).
+        name: ``work`` (what the network does), ``executions`` (what of it a runtime may execute),
+            ``tied`` (choices, wherever they are made) or ``choices`` (each choice at its place).
         projection: ``(F, R)``: the block's coordinates are ``(features - mean) @ projection``,
             scaled so that their mean square norm over the space is 1.
     """
@@ -39,7 +39,46 @@ class Block:
     projection: FloatArray
 
 
-class FeatureBasis:
+class Basis:
+    """Columns of features, what they are on average, and their groups.
+
+    Args:
+        features: Of many architectures ``(N, F)``, not centred.
+        names: ``(F,)``.
+        groups: Sums of columns ``(F, R)`` by name; each becomes a block with a prior variance.
+    """
+
+    def __init__(self, features: FloatArray, names: Sequence[str], groups: Mapping[str, FloatArray]) -> None:
+        self.names = tuple(names)
+        self.mean: FloatArray = features.mean(axis=0)
+        centred = features - self.mean
+        self.moment: FloatArray = centred.T @ centred / len(centred)
+        self.groups = dict(groups)
+        self.blocks = tuple(self._blocks())
+
+    @classmethod
+    def of_work(cls, features: FloatArray, names: Sequence[str]) -> Basis:
+        """All columns are work: for tables that list features in place of architectures."""
+        return cls(features, names, {"work": np.eye(len(names))})
+
+    def _blocks(self) -> Iterator[Block]:
+        """Groups with their coordinates scaled; those without variance are left out."""
+        for name, group in self.groups.items():
+            projection = group
+            if name in ("work", "executions"):
+                mean = self.mean @ group
+                projection = group / np.where(mean > 0, mean, 1.0)
+            spread = float(np.trace(projection.T @ self.moment @ projection))
+            if spread > 1e-12:
+                yield Block(name, projection / np.sqrt(spread))
+
+    def coordinates(self, features: FloatArray) -> list[FloatArray]:
+        """Coordinates ``(N, R)`` of each block."""
+        centred = features - self.mean
+        return [centred @ block.projection for block in self.blocks]
+
+
+class FeatureBasis(Basis):
     """Features of a space. Depends on the space alone.
 
     They are its ``encode``; MACs, CIO and parameters where these are not already linear in it; and
@@ -48,52 +87,46 @@ class FeatureBasis:
 
     Columns named ``decision=choice`` are choices; all others are work and are divided by their
     mean over the space, so that 1 is an average network.
+
+    Args:
+        space: Any.
+        executions: Whether to add what runs under each of the space's executions, as columns
+            ``execution/kind``.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, *, executions: bool = False) -> None:
         self.space = space
         sample = space.sample(SAMPLE, np.random.default_rng(SAMPLE_SEED))
         encoded, costs = space.encode(sample).astype(np.float64), cost_columns(space.costs(sample))
         self._cost_scale = np.maximum(costs.mean(axis=0), 1e-12)
+        self.executions = dict(space.executions) if executions else {}
         self._with_costs = not is_linear(encoded, costs)
-        self.additive = None if self._with_costs else space.additive_encoding()
+        self.additive = None if self._with_costs or self.executions else space.additive_encoding()
+        self._encoded = np.arange(encoded.shape[1])
+        if self.executions:  # counts that `encode` gives as well are not needed twice
+            counts = space.execution_counts(sample).reshape(len(sample), -1)
+            known = (encoded[:, :, None] == counts[:, None]).all(axis=0).any(axis=1)
+            self._encoded = np.flatnonzero(~known)
         self._with_choices = self.additive is None and not set(choice_names(space)) <= set(space.feature_names)
-        self.names = (
-            *space.feature_names,
+        names = (
+            *(space.feature_names[column] for column in self._encoded),
             *(LINE_COSTS if self._with_costs else ()),
+            *(f"{execution}/{kind}" for execution, kinds in self.executions.items() for kind in kinds),
             *(choice_names(space) if self._with_choices else ()),
         )
-        features = self.features(sample)
-        self.mean: FloatArray = features.mean(axis=0)
-        centred = features - self.mean
-        self.moment: FloatArray = centred.T @ centred / len(centred)
-        self.groups = _groups(space, list(self.names))
-        self.blocks = tuple(self._blocks())
-
-    def _blocks(self) -> Iterator[Block]:
-        """Groups with their coordinates scaled; those without variance are left out."""
-        for name, group in self.groups.items():
-            projection = group
-            if name == "work":
-                mean = self.mean @ group
-                projection = group / np.where(mean > 0, mean, 1.0)
-            spread = float(np.trace(projection.T @ self.moment @ projection))
-            if spread > 1e-12:
-                yield Block(name, projection / np.sqrt(spread))
+        super().__init__(self.features(sample), names, _groups(space, list(names)))
 
     def features(self, genotypes: Genotypes) -> FloatArray:
         """Columns ``(N, F)``, not centred."""
-        parts = [self.space.encode(genotypes).astype(np.float64)]
+        encoded = self.space.encode(genotypes)
+        parts = [(encoded[:, self._encoded] if self.executions else encoded).astype(np.float64)]
         if self._with_costs:
             parts.append(cost_columns(self.space.costs(genotypes)) / self._cost_scale)
+        if self.executions:
+            parts.append(self.space.execution_counts(genotypes).reshape(len(genotypes), -1).astype(np.float64))
         if self._with_choices:
             parts.append(one_hot(self.space, genotypes).astype(np.float64))
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-
-    def coordinates(self, features: FloatArray) -> list[FloatArray]:
-        """Coordinates ``(N, R)`` of each block."""
-        centred = features - self.mean
-        return [centred @ block.projection for block in self.blocks]
 
 
 def cost_columns(costs: Costs) -> FloatArray:
@@ -129,7 +162,8 @@ def _groups(space: SearchSpace, names: list[str]) -> dict[str, FloatArray]:
     for column, name in enumerate(names):
         if name in known:
             kinds[known[name]] = kinds.get(known[name], np.zeros(len(names))) + columns[column]
-    groups = {"work": columns[:, ~is_choice]}
+    is_execution = np.array(["/" in name and name not in known for name in names], dtype=bool)
+    groups = {"work": columns[:, ~is_choice & ~is_execution], "executions": columns[:, is_execution]}
     if 0 < len(kinds) < int(is_choice.sum()):
         groups["tied"] = np.stack(list(kinds.values()), axis=1)
     groups["choices"] = columns[:, is_choice]

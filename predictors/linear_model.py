@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,13 @@ class LinearParameters:
             values[name] = value if value.ndim else float(value)
         return cls(**values)
 
+    def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and deviation in ms, each ``(N,)``, of features ``(N, F)``."""
+        mean = np.maximum(features @ self.weights + self.bias, self.floor_ms)
+        coordinates = features @ self.factor + self.factor_bias
+        variance = np.einsum("ij,ij->i", coordinates, coordinates) + self.variance
+        return mean, np.sqrt(variance + np.square(self.relative_noise * mean))
+
 
 class LinearLatencyModel(SavableLatencyModel):
     """Latency as a linear function of features, with a predictive deviation.
@@ -67,6 +74,9 @@ class LinearLatencyModel(SavableLatencyModel):
     Where the space's features are sums of look-up tables, weights and factor are folded into the
     tables, so that an architecture costs one look-up a block.
     """
+
+    EXECUTIONS: ClassVar[bool] = False
+    """Whether the basis holds what runs under each execution; see :class:`FeatureBasis`."""
 
     def __init__(self, basis: FeatureBasis, parameters: LinearParameters) -> None:
         self.space = basis.space
@@ -80,7 +90,7 @@ class LinearLatencyModel(SavableLatencyModel):
     @classmethod
     def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """See :meth:`SavableLatencyModel.from_arrays`."""
-        basis = FeatureBasis(space)
+        basis = FeatureBasis(space, executions=cls.EXECUTIONS)
         expected = {f.name for f in fields(LinearParameters)}
         if set(arrays) != expected:
             raise PredictorError("wrong arrays", field="arrays", value=sorted(arrays), allowed=sorted(expected))

@@ -17,7 +17,7 @@ from ..records.pool import DevicePool
 from ..search_spaces import Genotypes, SearchSpace
 from .base import LatencyPredictor
 from .bundle import SavableLatencyModel
-from .checks import checked_measurements
+from .checks import checked_measurements, pool_genotypes
 from .columns import Columns, columns_of
 from .design import reference_rows
 from .regression import DESIGN_NOISE, Regression, checked_strength, fit_regression
@@ -147,21 +147,3 @@ class LinearTransferModel(SavableLatencyModel):
                 f"wrong arrays for this space: {error}", field="arrays", value=sorted(arrays)[:8]
             ) from error
         return model
-
-
-def pool_genotypes(space: SearchSpace, pool: DevicePool) -> Genotypes:
-    """The pool's architectures ``(N, D)``.
-
-    Raises:
-        PredictorError: If the pool is feature-only, of another space, or holds no setting.
-    """
-    if pool.space is None or pool.genotypes is None:
-        raise PredictorError(
-            "this pool lists features, not architectures", field="pool", value=pool.source,
-            hint="Fit its features instead.",
-        )  # fmt: skip
-    if pool.space.decisions != space.decisions:
-        raise PredictorError("the pool is of another space", field="pool", value=pool.space.spec(), allowed=space.name)
-    if not pool.settings or not len(pool):
-        raise PredictorError("the pool is empty", field="pool", value=pool.source)
-    return pool.genotypes

@@ -19,10 +19,9 @@ from ..search_spaces import Genotypes, SearchSpace
 from .analytic import FLOOR_SHARE
 from .base import LatencyPredictor
 from .batched_mlp import MLP
-from .checks import checked_measurements
+from .checks import checked_measurements, pool_genotypes
 from .columns import Columns, columns_of
 from .design import reference_rows
-from .linear_transfer import pool_genotypes
 from .regression import (
     DESIGN_NOISE,
     Regression,

@@ -78,6 +78,20 @@ class SearchSpace(ABC):
         """Names of the F columns of :meth:`encode`."""
         return tuple(f"{d.name}={choice}" for d in self.decisions for choice in d.choices)
 
+    @property
+    def executions(self) -> Mapping[str, tuple[str, ...]]:
+        """Ways in which runtimes execute networks of this space, where they differ: by name, the
+        names of the K columns of :meth:`execution_counts`, the same for each. The first is the
+        network as it was built. Empty where every runtime executes what was built.
+
+        Which of them a device shows, a predictor learns from its measurements.
+        """
+        return {}
+
+    def execution_counts(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
+        """Operations that run, by execution and kind ``(N, V, K)``; see :attr:`executions`."""
+        return np.zeros((len(genotypes), 0, 0), dtype=np.float32)
+
     def additive_encoding(self) -> AdditiveEncoding | None:
         """:meth:`encode` as sums of table look-ups, where the space has that structure, else None.
 

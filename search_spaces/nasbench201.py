@@ -31,6 +31,7 @@ from .nasbench201_cells import (
     parse_cell,
 )
 from .nasbench201_costs import NetworkShape, cost_table
+from .nasbench201_executions import EXECUTIONS, OPERATIONS, execution_counts
 from .workload import Workload
 
 if TYPE_CHECKING:
@@ -152,6 +153,17 @@ class NASBench201(SearchSpace):
     def feature_names(self) -> tuple[str, ...]:
         return FEATURE_NAMES
 
+    @property
+    def executions(self) -> Mapping[str, tuple[str, ...]]:
+        """``as_built``, ``live`` and ``folded``; see
+        :mod:`~gnomon.search_spaces.nasbench201_executions`."""
+        return dict.fromkeys(EXECUTIONS, OPERATIONS)
+
+    def execution_counts(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
+        """Counts ``(N, 3, 5)``."""
+        counts: npt.NDArray[np.float32] = _execution_table()[_codes(genotypes)]
+        return counts
+
     def function_keys(self, genotypes: Genotypes) -> list[str]:
         """Keys under which cells compute the same function of their weights, dead edges and
         identities removed; see :func:`~gnomon.search_spaces.nasbench201_cells.function_key`."""
@@ -169,6 +181,14 @@ def _codes(genotypes: Genotypes) -> npt.NDArray[np.int64]:
 def function_key_of_code(code: int) -> str:
     """The function key of a row of the table of all cells."""
     return function_key(np.unravel_index(code, (len(OPS),) * len(EDGES)))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=1)
+def _execution_table() -> npt.NDArray[np.float32]:
+    """Counts of all cells ``(15625, 3, 5)``."""
+    table = execution_counts(all_cells())
+    table.setflags(write=False)
+    return table
 
 
 @lru_cache(maxsize=1)

@@ -21,8 +21,7 @@ from ...search_spaces import Genotypes, SearchSpace
 from ...search_spaces.variation import distinct
 from ..analytic import FLOOR_SHARE, AnalyticPredictor
 from ..base import LatencyPredictor
-from ..checks import checked_measurements
-from ..linear_transfer import pool_genotypes
+from ..checks import checked_measurements, pool_genotypes
 from ..regression import checked_count, checked_strength, folds, relative_deviation
 from .adaptation import DENORMALISATIONS, SCALINGS, Adapter, Denormalisation, Measured, Scaling
 from .encoding import architecture_graph, node_columns

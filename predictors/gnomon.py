@@ -1,0 +1,132 @@
+"""Gnomon's own predictor: what other settings taught, adapted by a few measurements in closed form.
+
+Shapes: N architectures, D decisions, F features, S settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import PredictorError
+from ..records.pool import DevicePool
+from ..search_spaces import Genotypes, SearchSpace
+from .base import LatencyPredictor
+from .checks import checked_measurements, pool_genotypes
+from .design import reference_rows
+from .features import FeatureBasis
+from .linear_model import LinearLatencyModel
+from .predictor_bundle import load_state
+from .transfer import LinearTransfer, Sources
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class GnomonLatencyModel(LinearLatencyModel):
+    """Linear in the space's features and in what runs under each of its executions."""
+
+    EXECUTIONS: ClassVar[bool] = True
+
+
+class GnomonPredictor(LatencyPredictor):
+    """Hierarchical Bayesian linear regression on the graph as runtimes execute it.
+
+    The first life fits a linear model to every setting of a pool; the second one takes their mean
+    and spread as the prior of a new setting and lets a few measurements decide the rest: how far
+    it lies in which direction in which sources differ, which execution of a network it shows
+    (everything as built, dead operations removed, constants folded), how far it departs from all
+    sources, its noise and the step of its timer. Which of these priors holds is not chosen but
+    averaged by marginal likelihood. Without a pool the prior is the space's own structure alone,
+    as in :class:`~gnomon.predictors.bayesian_linear.BayesianLinearPredictor`.
+
+    See :mod:`gnomon.predictors.transfer` for the model. It began as the closed form that did better
+    than HELP (Lee et al., 2106.08630) with half of the measurements.
+
+    Args:
+        space: Gives features and executions.
+        bundle: Folder of what :meth:`fit` learnt before (``gnomon predictor train``), or None.
+
+    Raises:
+        PredictorError: If the bundle is of another predictor or space.
+    """
+
+    minimum = 3
+    learns = True
+
+    def __init__(self, space: SearchSpace, *, bundle: str | Path | None = None) -> None:
+        super().__init__(space)
+        self._sources: Sources | None = None
+        if bundle is not None:
+            self.restore(load_state(Path(bundle), self))
+
+    @cached_property
+    def basis(self) -> FeatureBasis:
+        """Features of the space."""
+        return FeatureBasis(self.space, executions=True)
+
+    @cached_property
+    def transfer(self) -> LinearTransfer:
+        """The model, with what was learnt so far."""
+        columns = {
+            execution: [self.basis.names.index(f"{execution}/{kind}") for kind in kinds]
+            for execution, kinds in self.space.executions.items()
+        }
+        return LinearTransfer(self.basis, columns, self._sources)
+
+    def fit(self, pool: DevicePool, *, seed: int = 0) -> None:
+        """See :meth:`LatencyPredictor.fit`: one linear model a setting; there is nothing random."""
+        features = self.basis.features(pool_genotypes(self.space, pool))
+        self._learn(self.transfer.fit(features, pool.latencies_ms, pool.settings))
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See :meth:`LatencyPredictor.state`."""
+        if self._sources is None:
+            return {}
+        s = self._sources
+        return {"weights": s.weights, "noise": s.noise, "names": np.array(s.names)}
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """See :meth:`LatencyPredictor.restore`."""
+        if not arrays:
+            self._learn(None)
+            return
+        expected = {"weights", "noise", "names"}
+        if set(arrays) != expected:
+            raise PredictorError("wrong arrays", field="arrays", value=sorted(arrays), allowed=sorted(expected))
+        weights, noise = (np.asarray(arrays[name], dtype=np.float64) for name in ("weights", "noise"))
+        names = tuple(str(name) for name in arrays["names"])
+        if weights.shape != (len(names), len(self.basis.mean) + 1) or noise.shape != (len(names),):
+            raise PredictorError(
+                "learnt on other features than this space has",
+                field="weights",
+                value=weights.shape,
+                allowed=f"({len(names)}, {len(self.basis.mean) + 1})",
+            )
+        self._learn(Sources(weights, noise, names))
+
+    def _learn(self, sources: Sources | None) -> None:
+        self._sources = sources
+        self.__dict__.pop("transfer", None)
+
+    def references(self, n: int, *, seed: int = 0, among: Genotypes | None = None) -> Genotypes:
+        """See :meth:`LatencyPredictor.references`: A-optimal under the prior."""
+        transfer = self.transfer
+        return reference_rows(
+            self.space,
+            lambda rows: transfer.design_features(self.basis.features(rows)),
+            n,
+            seed=seed,
+            among=among,
+            minimum=self.minimum,
+            noise_variance=lambda rows: transfer.design_noise(self.basis.features(rows)),
+        )
+
+    def adapt(self, genotypes: Genotypes, latencies_ms: FloatArray) -> GnomonLatencyModel:
+        """See :meth:`LatencyPredictor.adapt`."""
+        genotypes, latencies = checked_measurements(self.space, genotypes, latencies_ms, self.minimum)
+        return GnomonLatencyModel(self.basis, self.transfer.adapt(self.basis.features(genotypes), latencies))

@@ -1,0 +1,345 @@
+"""Linear latency models that share what other settings taught: hierarchical Bayes in closed form.
+
+Each source setting has a weight vector in the features of the space; their mean and their spread
+are the prior of a new setting's weights. A few measurements then decide how much of which direction
+in which sources differ this setting has, which execution of a network it shows, how far it departs
+from all sources, and how noisy it is.
+
+Shapes: N architectures, F features, S settings, E = F + 1 features with a constant last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import PredictorError
+from .evidence import Caution, Evidence, PriorGrid, weigh
+from .features import Basis
+from .linear_model import LinearParameters, factorise
+
+FloatArray = npt.NDArray[np.float64]
+
+NOISES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+"""Relative deviations of a measurement from a linear model that the evidence weighs."""
+
+NOISE_FLOOR = 0.1
+"""Share of the mean latency below which noise is no longer proportional to latency."""
+
+FLOOR_SHARE = 0.05
+"""No mean is predicted below this share of the smallest measured latency."""
+
+SOURCE_DEVIATIONS = {"work": 0.3, "executions": 0.5, "tied": 0.3, "choices": 0.2}
+"""Prior deviations of a block's share of latency when a source's weights are fitted."""
+
+SOURCE_NOISE = 0.05
+
+OWN_DEVIATIONS = {
+    "work": (0.0, 0.05),
+    "executions": (0.0, 0.2),
+    "tied": (0.0, 0.05),
+    "choices": (0.0, 0.05, 0.15),
+}
+"""Of a new setting from everything that sources span."""
+
+ALONE_DEVIATIONS = {
+    "work": (0.03, 0.1, 0.2, 0.4, 0.8),
+    "executions": (0.1, 0.3, 0.8),
+    "tied": (0.0, 0.1, 0.4),
+    "choices": (0.0, 0.03, 0.1, 0.2, 0.4),
+}
+"""The same where there are no sources."""
+
+SPREADS = (0.3, 1.0, 2.0)
+"""Factors on the sources' own spread."""
+
+NOISE_SPREAD = 0.7
+"""Deviation, in log units, of a setting's noise from that of a source."""
+
+NORMAL_MEDIAN = 0.6745
+"""Median of the absolute value of a standard normal variable."""
+
+CAUTION = Caution(prior_measurements=1.0, estimated=6)
+
+BIAS_DEVIATION = 0.1
+"""Prior deviation of the constant."""
+
+ALONE_BIAS_DEVIATION = 0.5
+"""The same without sources: references are chosen to differ, so their mean is no average network."""
+
+DESIGN_NOISE = 0.05
+DESIGN_DEVIATIONS = dict.fromkeys(("work", "executions", "tied", "choices"), 0.15)
+"""Deviation from all sources that the design of references assumes, for each block."""
+
+ALONE_DESIGN_DEVIATIONS = {"work": 0.2, "executions": 0.3, "tied": 0.4, "choices": 0.1}
+"""The same where there are no sources."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What other settings taught.
+
+    Args:
+        weights: Of each setting, for features centred at the basis' mean and a constant ``(S, E)``;
+            a setting's mean latency is 1.
+        noise: Relative deviation of each setting from its linear model ``(S,)``.
+        names: Of the settings ``(S,)``.
+    """
+
+    weights: FloatArray
+    noise: FloatArray
+    names: tuple[str, ...]
+
+    @property
+    def mean(self) -> FloatArray:
+        """``(E,)``."""
+        mean: FloatArray = self.weights.mean(axis=0)
+        return mean
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Between settings ``(E, E)``."""
+        deviations = self.weights - self.mean
+        covariance: FloatArray = deviations.T @ deviations / max(len(deviations) - 1, 1)
+        return covariance
+
+
+class LinearTransfer:
+    """Adapts linear models on a basis, with or without sources.
+
+    Args:
+        basis: Of the features.
+        executions: Columns ``(K,)`` of each execution's counts, in the same order of kinds.
+        sources: What :func:`fit_sources` gave, or None.
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        executions: Mapping[str, Sequence[int]] | None = None,
+        sources: Sources | None = None,
+    ) -> None:
+        self.basis = basis
+        self.executions = {name: np.asarray(columns) for name, columns in (executions or {}).items()}
+        self.sources = sources
+
+    # ---- The first life ------------------------------------------------------------------------
+
+    def extended(self, features: FloatArray) -> FloatArray:
+        """Centred features and a constant ``(N, E)``."""
+        return np.concatenate([features - self.basis.mean, np.ones((len(features), 1))], axis=1)
+
+    def fit(self, features: FloatArray, latencies_ms: FloatArray, names: Sequence[str]) -> Sources:
+        """Weights of every setting that has measurements among ``latencies_ms (N, S)``, NaN where
+        there are none: ridge regression under a prior for each block of features.
+
+        Raises:
+            PredictorError: If a setting has fewer than two measurements.
+        """
+        extended = self.extended(features)
+        prior = sum(
+            (SOURCE_DEVIATIONS[b.name] ** 2 * a for b, a in zip(self.basis.blocks, self._block_atoms, strict=True)),
+            self._bias_atom,
+        )
+        root = _root(prior)
+        weights, noise = [], []
+        for name, column in zip(names, latencies_ms.T, strict=True):
+            known = np.flatnonzero(np.isfinite(column))
+            if len(known) < 2:
+                raise PredictorError(
+                    "too few measurements to learn from",
+                    field="pool",
+                    value=f"{name}: {len(known)}",
+                    allowed="2 or more",
+                )
+            target = column[known] / column[known].mean()
+            precision = 1.0 / (SOURCE_NOISE * np.sqrt(np.square(target) + NOISE_FLOOR**2))
+            rows = extended[known] @ root * precision[:, None]
+            residual = (target - 1.0) * precision
+            solved = np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ residual)
+            weight = root @ solved
+            weight[-1] += 1.0
+            weights.append(weight)
+            error = (extended[known] @ weight - target) * precision * SOURCE_NOISE
+            # Robust: a few measurements in published tables are plain wrong.
+            noise.append(float(np.median(np.abs(error))) / NORMAL_MEDIAN)
+        return Sources(np.stack(weights), np.array(noise), tuple(names))
+
+    # ---- The second life -----------------------------------------------------------------------
+
+    def design_features(self, features: FloatArray) -> FloatArray:
+        """Features scaled by prior deviations, before anything is measured ``(N, R)``: for an
+        optimal design."""
+        table = ALONE_DESIGN_DEVIATIONS if self.sources is None else DESIGN_DEVIATIONS
+        spread = [] if self.sources is None else [1.0]
+        shares = np.square([*spread, *(table[block.name] for block in self.basis.blocks), self._bias_deviation])
+        covariance = np.tensordot(shares, np.stack(self._prior.atoms), axes=1)
+        covariance += _spread(np.stack([self._prior_means[0], *self._alternatives]))
+        return np.asarray(self.extended(features) @ _root(covariance))
+
+    def design_noise(self, features: FloatArray) -> FloatArray:
+        """Variance of a measurement of each row, relative to the mean latency ``(N,)``."""
+        mean = np.maximum(self.extended(features) @ self._prior_means[0], NOISE_FLOOR)
+        return np.asarray(np.square(DESIGN_NOISE * mean))
+
+    def adapt(self, features: FloatArray, latencies_ms: FloatArray) -> LinearParameters:
+        """The model of one setting from measurements ``(N, F)``, ``(N,)``."""
+        extended = self.extended(features)
+        scale_ms = self._scale_ms(extended, latencies_ms)
+        targets = latencies_ms / scale_ms
+        rounding = resolution_ms(latencies_ms) ** 2 / 12 / scale_ms**2
+        levels = np.square(NOISES)[:, None] * (np.square(targets) + NOISE_FLOOR**2) + rounding
+        evidence = weigh(
+            extended,
+            self._scaled_means(extended, targets),
+            self._prior,
+            targets=targets,
+            noise_variances=levels,
+            noise_log_prior=self._noise_log_prior,
+            caution=CAUTION,
+        )
+        return self._parameters(evidence, scale_ms, rounding, float(latencies_ms.min()))
+
+    def _scale_ms(self, extended: FloatArray, latencies_ms: FloatArray) -> float:
+        """Milliseconds of the prior's unit: the mean latency over the space, as far as the
+        sources know what of it the measured networks are."""
+        if self.sources is None:
+            return float(latencies_ms.mean())
+        return float(latencies_ms.sum() / np.maximum(extended @ self._prior_means[0], NOISE_FLOOR).sum())
+
+    def _scaled_means(self, extended: FloatArray, targets: FloatArray) -> list[FloatArray]:
+        """Prior means, each scaled to the measurements."""
+        sums = [float(np.maximum(extended @ mean, 0.0).sum()) for mean in self._prior_means]
+        return [
+            mean * targets.sum() / max(s, 0.1 * len(targets)) for mean, s in zip(self._prior_means, sums, strict=True)
+        ]
+
+    @cached_property
+    def _prior_means(self) -> list[FloatArray]:
+        """Each ``(E,)``, 1 for an average network; the first is the best guess."""
+        if self.sources is None:
+            return [self._constant, *self._alternatives]
+        return [self.sources.mean, *self._alternatives, *self.sources.weights]
+
+    @cached_property
+    def _alternatives(self) -> list[FloatArray]:
+        """What a setting may be that is unlike the best guess in kind, not in degree."""
+        return self._shares() if self.sources is None else self._substituted(self.sources.mean)
+
+    @property
+    def _constant(self) -> FloatArray:
+        constant = np.zeros(len(self.basis.mean) + 1)
+        constant[-1] = 1.0
+        return constant
+
+    def _shares(self) -> list[FloatArray]:
+        """An average network's time spread evenly over kinds of work, for each execution."""
+        groups = list(self.executions.values())
+        if not groups and "work" in self.basis.groups:
+            groups = [np.flatnonzero(self.basis.groups["work"].any(axis=1))]
+        means = []
+        for columns in groups:
+            average = self.basis.mean[columns]
+            if (average > 0).all():
+                shares = self._constant
+                shares[columns] = 1.0 / average / len(columns)
+                means.append(shares)
+        return means
+
+    def _substituted(self, mean: FloatArray) -> list[FloatArray]:
+        """``mean`` with all of its work on operations moved to one execution, for each of them."""
+        if not self.executions:
+            return []
+        total = np.sum([mean[columns] for columns in self.executions.values()], axis=0)
+        means = []
+        for columns in self.executions.values():
+            moved = mean.copy()
+            for others in self.executions.values():
+                moved[others] = 0.0
+            moved[columns] = total
+            means.append(moved)
+        return means
+
+    @property
+    def _noise_log_prior(self) -> FloatArray | None:
+        """Log density of each noise level: what sources show, spread by ``NOISE_SPREAD``."""
+        if self.sources is None:
+            return None
+        distance = np.log(np.array(NOISES)[:, None] / np.maximum(self.sources.noise, NOISES[0])) / NOISE_SPREAD
+        return np.asarray(np.log(np.exp(-0.5 * np.square(distance)).mean(axis=1) + 1e-6))
+
+    @cached_property
+    def _block_atoms(self) -> list[FloatArray]:
+        atoms = []
+        for block in self.basis.blocks:
+            atom = np.zeros((len(self.basis.mean) + 1,) * 2)
+            atom[:-1, :-1] = block.projection @ block.projection.T
+            atoms.append(atom)
+        return atoms
+
+    @property
+    def _bias_deviation(self) -> float:
+        return ALONE_BIAS_DEVIATION if self.sources is None else BIAS_DEVIATION
+
+    @property
+    def _bias_atom(self) -> FloatArray:
+        atom = np.zeros((len(self.basis.mean) + 1,) * 2)
+        atom[-1, -1] = 1.0
+        return atom
+
+    @cached_property
+    def _prior(self) -> PriorGrid:
+        """Covariances of a new setting's weights: the sources' spread, blocks, the constant."""
+        table = ALONE_DEVIATIONS if self.sources is None else OWN_DEVIATIONS
+        grids = [table[block.name] for block in self.basis.blocks]
+        atoms = list(self._block_atoms)
+        if self.sources is not None:
+            grids, atoms = [SPREADS, *grids], [self.sources.covariance, *atoms]
+        deviations = np.array([(*combination, self._bias_deviation) for combination in product(*grids)])
+        return PriorGrid((*atoms, self._bias_atom), np.square(deviations))
+
+    def _parameters(self, evidence: Evidence, scale_ms: float, rounding: float, least_ms: float) -> LinearParameters:
+        size = len(self.basis.mean)
+        moment = np.zeros((size + 1, size + 1))
+        moment[:-1, :-1] = self.basis.moment
+        moment[-1, -1] = 1.0
+        factor, rest = factorise(evidence.covariance * evidence.inflation, moment)
+        noise = float(np.sqrt(evidence.noise_shares @ np.square(NOISES) * evidence.inflation))
+        weights, mean = evidence.weights, self.basis.mean
+        return LinearParameters(
+            weights=weights[:-1] * scale_ms,
+            bias=float(weights[-1] - mean @ weights[:-1]) * scale_ms,
+            factor=factor[:-1] * scale_ms,
+            factor_bias=(factor[-1] - mean @ factor[:-1]) * scale_ms,
+            variance=float(rest + (noise * NOISE_FLOOR) ** 2 + rounding) * scale_ms**2,
+            relative_noise=noise,
+            floor_ms=FLOOR_SHARE * least_ms,
+        )
+
+
+def resolution_ms(latencies_ms: FloatArray) -> float:
+    """The step of the timer: the largest power of ten of which all latencies are multiples, and 0
+    where that is below a thousandth of the smallest (it then does not matter)."""
+    for exponent in range(3, -7, -1):
+        step = 10.0**exponent
+        if step < 1e-3 * float(latencies_ms.min()):
+            return 0.0
+        if np.allclose(latencies_ms / step, np.round(latencies_ms / step), rtol=0, atol=1e-6):
+            return step
+    return 0.0
+
+
+def _root(matrix: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    kept = values > 1e-12 * max(float(values[-1]), 1e-300)
+    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+
+
+def _spread(rows: FloatArray) -> FloatArray:
+    deviations = rows - rows.mean(axis=0)
+    return np.asarray(deviations.T @ deviations / len(rows))
