@@ -30,7 +30,7 @@ def module_costs(module: nn.Module, input_shape: Sequence[int]) -> dict[str, flo
     Raises:
         SpaceError: If the module cannot be traced or does not take this shape.
     """
-    graph, modules, shapes = _traced(module, input_shape)
+    graph, modules, shapes = traced(module, input_shape)
     macs = cio = 0.0
     for node in graph.nodes:
         if node.op == "call_module":
@@ -49,7 +49,12 @@ Shapes = dict[Any, tuple[int, ...]]
 """Output shape of each node that gives a tensor."""
 
 
-def _traced(module: nn.Module, input_shape: Sequence[int]) -> tuple[fx.Graph, dict[str, nn.Module], Shapes]:
+def traced(module: nn.Module, input_shape: Sequence[int]) -> tuple[fx.Graph, dict[str, nn.Module], Shapes]:
+    """The graph of a module at batch 1, its modules by name, and the shape of every value.
+
+    Raises:
+        SpaceError: If the module cannot be traced or does not take this shape.
+    """
     import torch
     from torch import fx
 

@@ -10,6 +10,8 @@ import pytest
 
 from ..errors import SpaceError
 from ..search_spaces import COST_NAMES, GENE_DTYPE, Genotypes, SearchSpace, space_from_spec
+from ..search_spaces.graph_encoded import GRAPH_FEATURES
+from ..search_spaces.operations import executed, features
 
 if TYPE_CHECKING:
     import torch
@@ -250,6 +252,23 @@ class SearchSpaceSuite:
         weights = np.linspace(0.5, 1.5, len(space.feature_names))
         expected = features.astype(np.float64) @ weights
         np.testing.assert_allclose(encoding.fold(weights).sum(rows), expected, rtol=1e-4, atol=1e-4)
+
+    def test_features_equal_the_graphs(self, space: SearchSpace) -> None:
+        """Columns of ``encode`` that are named like a feature of the executed graph are that
+        feature, up to one factor for all architectures."""
+        rows = self._rows(space)[: max(self.models, 3)]
+        from ..search_spaces.operations_torch import module_operations
+
+        modules = [space.build(space.config(row)) for row in rows]
+        graphs = [features(executed(module_operations(module, space.workload.input_shape))) for module in modules]
+        known = {name for graph in graphs for name in graph} | set(GRAPH_FEATURES)
+        encoded = space.encode(rows)
+        for column, name in enumerate(space.feature_names):
+            if name not in known:
+                continue
+            counted = np.array([graph.get(name, 0.0) for graph in graphs])
+            factor = counted.sum() / max(encoded[:, column].sum(), 1e-12)
+            np.testing.assert_allclose(encoded[:, column] * factor, counted, rtol=1e-4, err_msg=name)
 
     def test_costs_are_positive_columns(self, space: SearchSpace) -> None:
         rows = self._rows(space)
