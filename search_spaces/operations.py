@@ -159,7 +159,8 @@ def _named(operation: Operation) -> Mapping[str, float]:
         return {"linear_layers": 1, "linear_macs": operation.macs}
     if operation.kind == "add":
         return {"shortcuts": 1, "shortcut_elements": elements}
-    if operation.kind == "multiply" and elements < operation.read_elements < 2 * elements:
+    gated = operation.read_elements < 2 * elements or prod(operation.shape[2:]) == 1
+    if operation.kind == "multiply" and len(operation.shape) > 2 and gated:
         # A map times a gate: it is read twice, for the gate and here, and written once.
         return {"squeezes": 1, "squeeze_elements": 3 * elements}
     if operation.kind == "transpose":
