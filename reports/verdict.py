@@ -113,7 +113,7 @@ def _over_limit(summary: StudySummary) -> int:
 
 
 def limit_outcome(summary: StudySummary) -> str:
-    """Whether the limit held where it was measured; empty if there is none."""
+    """How often the limit held where it was measured, dropped models included; empty if there is none."""
     if summary.limit_ms is None:
         return ""
     name = f"limit {limit_ms(summary.limit_ms)}"
@@ -124,7 +124,10 @@ def limit_outcome(summary: StudySummary) -> str:
     if over:
         return f"{name} exceeded by {over} of {len(accepted)}"
     unmeasured = sum(measured_ms(m) is None for m in accepted)
-    return f"{name} held" + (f", {unmeasured} not measured" if unmeasured else "")
+    measured = [latency for m in summary.models if (latency := measured_ms(m)) is not None]
+    kept = sum(latency <= summary.limit_ms for latency in measured)
+    text = f"{name} held by {kept} of {len(measured)} measured"
+    return text + (f", {unmeasured} not measured" if unmeasured else "")
 
 
 def limit_text(summary: StudySummary) -> str:

@@ -96,14 +96,16 @@ def refinement_rows(problem: Problem, known: Sequence[str], n: int, seed: int) -
 
     A search exploits whatever the predictor underrates, so its errors are largest just there: the
     references must not only span the space, some must lie among what the predictor promises. The
-    most promising one comes first, then unseen feasible ones spread over predicted latency.
+    most promising one comes first, then unseen feasible ones spread over predicted latency, at each
+    level the one of which the predictor is least sure.
     """
     space = problem.space
     rows = np.unique(space.sample(REFINEMENT_POOL, np.random.default_rng([seed, 0x4EF])), axis=0)
     violation = problem.violation(rows)
     promising = rows[violation <= 0] if (violation <= 0).sum() >= n else rows[np.argsort(violation, kind="stable")[:n]]
-    promising = promising[np.argsort(problem.latency.predict_mean(promising), kind="stable")]
-    spread = promising[np.linspace(0, len(promising) - 1, num=min(len(promising), 4 * n)).round().astype(int)]
+    mean_ms, std_ms = problem.latency.predict(promising)
+    levels = np.array_split(np.argsort(mean_ms, kind="stable"), min(len(promising), 4 * n))
+    spread = promising[[level[np.argmax((std_ms / mean_ms)[level])] for level in levels]]
     best = [fastest(problem, seed)[0]] if problem.limit_ms is not None else []
     order = np.concatenate([np.arange(0, len(spread), 4), np.arange(2, len(spread), 4), np.arange(1, len(spread), 2)])
     chosen: dict[str, Genotypes] = {}

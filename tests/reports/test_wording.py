@@ -85,7 +85,7 @@ def test_limit_exceeded_is_said(
     assert limit_outcome(summary) == "limit 0.4 ms exceeded by 1 of 4"
     assert tone(summary) == "warning"
     good = replace(rich, models=rich.models[:3])
-    assert limit_outcome(good) == "limit 0.4 ms held"
+    assert limit_outcome(good) == "limit 0.4 ms held by 3 of 3 measured"
     assert tone(good) == "good"
     assert tone(rich) == "warning"  # one of its models was measured with verdict noisy
     assert tone(replace(rich, models=())) == "bad"
