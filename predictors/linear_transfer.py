@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from .bundle import SavableLatencyModel
 from .checks import checked_measurements, pool_genotypes
 from .columns import Columns, columns_of
 from .design import reference_rows
+from .predictor_bundle import load_state
 from .regression import DESIGN_NOISE, Regression, checked_strength, fit_regression
 from .regressors import Line, fit_ridge
 from .surrogates import Surrogates, fit_surrogates
@@ -39,15 +41,18 @@ class LinearTransferPredictor(LatencyPredictor):
     Args:
         space: Gives the features.
         ridge: Penalty on the squared weights of the outputs, which have deviation 1.
+        bundle: Folder with what was learnt; None to call :meth:`fit`.
     """
 
     minimum = 3
     learns = True
 
-    def __init__(self, space: SearchSpace, *, ridge: float = 0.3) -> None:
+    def __init__(self, space: SearchSpace, *, ridge: float = 0.3, bundle: str | Path | None = None) -> None:
         super().__init__(space)
         self.ridge = checked_strength(ridge, "ridge")
         self._surrogates: Surrogates | None = None
+        if bundle is not None:
+            self.restore(load_state(Path(bundle), self))
 
     @cached_property
     def columns(self) -> Columns:

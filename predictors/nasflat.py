@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .batched_mlp import MLP
 from .checks import checked_measurements, pool_genotypes
 from .columns import Columns, columns_of
 from .design import reference_rows
+from .predictor_bundle import load_state
 from .regression import (
     DESIGN_NOISE,
     Regression,
@@ -64,6 +66,7 @@ class NASFLATPredictor(LatencyPredictor):
         learning_rate: Of Adam, on the pool.
         adapt_steps: Of Adam, on the measurements.
         adapt_learning_rate: The same.
+        bundle: Folder with what was learnt; None to call :meth:`fit`.
     """
 
     minimum = 3
@@ -77,6 +80,7 @@ class NASFLATPredictor(LatencyPredictor):
         learning_rate: float = 1e-3,
         adapt_steps: int = 30,
         adapt_learning_rate: float = 1e-3,
+        bundle: str | Path | None = None,
     ) -> None:
         super().__init__(space)
         self.epochs = checked_count(epochs, "epochs")
@@ -84,6 +88,8 @@ class NASFLATPredictor(LatencyPredictor):
         self.adapt_steps = checked_count(adapt_steps, "adapt_steps", 0)
         self.adapt_learning_rate = checked_strength(adapt_learning_rate, "adapt_learning_rate")
         self._state: dict[str, npt.NDArray[np.float32]] = {}
+        if bundle is not None:
+            self.restore(load_state(Path(bundle), self))
 
     @cached_property
     def columns(self) -> Columns:

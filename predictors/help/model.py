@@ -21,7 +21,8 @@ from .network import HelpNetwork, as_tensor
 
 FloatArray = npt.NDArray[np.float64]
 
-CHUNK = 512
+CHUNK = 128
+"""Architectures at a time: their values in all layers stay in the cache."""
 _WEIGHT = "weight/"
 
 

@@ -22,6 +22,7 @@ from ...search_spaces.variation import distinct
 from ..analytic import FLOOR_SHARE, AnalyticPredictor
 from ..base import LatencyPredictor
 from ..checks import checked_measurements, pool_genotypes
+from ..predictor_bundle import load_state
 from ..regression import checked_count, checked_strength, folds, relative_deviation
 from .adaptation import DENORMALISATIONS, SCALINGS, Adapter, Denormalisation, Measured, Scaling
 from .encoding import architecture_graph, node_columns
@@ -76,6 +77,7 @@ class HelpPredictor(LatencyPredictor):
         embed: Whether networks see the embedding.
         validate_every: Episodes between validations and checkpoints.
         checkpoint: File to go on from after a kill.
+        bundle: Folder with what was learnt; None to call :meth:`fit`.
     """
 
     minimum = 4
@@ -103,6 +105,7 @@ class HelpPredictor(LatencyPredictor):
         embed: bool = True,
         validate_every: int = 50,
         checkpoint: str | Path | None = None,
+        bundle: str | Path | None = None,
     ) -> None:
         super().__init__(space)
         self.n_references = checked_count(n_references, "n_references", 2)
@@ -138,6 +141,8 @@ class HelpPredictor(LatencyPredictor):
             self._references = rows
         self._given = self._references
         self._weights: MetaWeights | None = None
+        if bundle is not None:
+            self.restore(load_state(Path(bundle), self))
 
     # ---- The first life --------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import pytest
 
 from gnomon.errors import PredictorError, SchemaError
 from gnomon.predictors.help import HelpPredictor, progress_bar
+from gnomon.predictors.predictor_bundle import Learnt, class_path, save_predictor
 from gnomon.records.pool import DevicePool
 from gnomon.search_spaces.nasbench201 import NASBench201
 from gnomon.search_spaces.nasbench_macro import NASBenchMacro
@@ -31,7 +32,7 @@ def simulated_pool(space, n_settings=6, n_rows=250, seed=0):
 @pytest.fixture(scope="module")
 def trained():
     """Trained for long enough to rank, by much larger steps than HELP's."""
-    predictor = HelpPredictor(MACRO, **{**QUICK, "episodes": 200}, learning_rate=1e-3, validation=["device5"])
+    predictor = HelpPredictor(MACRO, **{**QUICK, "episodes": 120}, learning_rate=2e-3, validation=["device5"])
     predictor.fit(simulated_pool(MACRO))
     return predictor
 
@@ -100,6 +101,13 @@ def test_what_was_learnt_comes_back_to_the_last_bit(trained):
     again.restore({})
     with pytest.raises(PredictorError, match="learns from a pool"):
         again.references(10)
+
+
+def test_a_bundle_is_loaded(state, tmp_path):
+    predictor = restored(state)
+    save_predictor(tmp_path, predictor, Learnt(class_path(predictor), MACRO.spec(), "simulated", ("a",), 1))
+    again = HelpPredictor(MACRO, bundle=tmp_path).state()
+    assert all(np.array_equal(array, again[name]) for name, array in state.items())
 
 
 class Killed(Exception):

@@ -8,6 +8,7 @@ import pytest
 from gnomon.errors import PredictorError
 from gnomon.predictors.linear_transfer import LinearTransferPredictor, transfer
 from gnomon.predictors.nasflat import NASFLATPredictor
+from gnomon.predictors.predictor_bundle import Learnt, class_path, save_predictor
 from gnomon.predictors.surrogates import fit_surrogates
 from gnomon.records.pool import DevicePool
 from gnomon.search_spaces.mobile_cnn import MobileCNN
@@ -16,7 +17,7 @@ from gnomon.search_spaces.nasbench_macro import NASBenchMacro
 from gnomon.testing import LatencyPredictorSuite
 
 SPACES = {
-    "mobile_cnn": MobileCNN((1, 28, 28), 10, width=0.5, blocks=5),
+    "mobile_cnn": MobileCNN((1, 28, 28), 10, width=0.5, blocks=3),
     "nasbench201": NASBench201(),
     "nasbench_macro": NASBenchMacro(),
 }
@@ -77,6 +78,15 @@ def test_what_was_learnt_comes_back_to_the_last_bit(learnt):
     for left, right in zip(*(p.adapt(rows, latencies).predict(queries) for p in (learnt, again)), strict=True):
         np.testing.assert_array_equal(left, right)
     assert all(array.dtype.kind in "fiu" for array in learnt.state().values())
+
+
+def test_a_bundle_is_loaded(learnt, tmp_path):
+    pool = simulated_pool(learnt.space)
+    save_predictor(
+        tmp_path, learnt, Learnt(class_path(learnt), learnt.space.spec(), pool.source, pool.settings, len(pool))
+    )
+    again = type(learnt)(learnt.space, bundle=tmp_path)
+    assert all(np.array_equal(array, again.state()[name]) for name, array in learnt.state().items())
 
 
 def test_learning_is_deterministic_by_seed_and_replaces_what_was_learnt(learnt):
