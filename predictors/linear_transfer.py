@@ -47,7 +47,7 @@ class LinearTransferPredictor(LatencyPredictor):
     minimum = 3
     learns = True
 
-    def __init__(self, space: SearchSpace, *, ridge: float = 0.3, bundle: str | Path | None = None) -> None:
+    def __init__(self, space: SearchSpace, *, ridge: float = 1.0, bundle: str | Path | None = None) -> None:
         super().__init__(space)
         self.ridge = checked_strength(ridge, "ridge")
         self._surrogates: Surrogates | None = None
