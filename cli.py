@@ -1,7 +1,8 @@
 """``gnomon <command> [hydra overrides]``: finds the command, composes its config, shows its errors.
 
 A command is one module in ``commands/``: its docstring is its help, ``CONFIG`` names its primary
-config, ``run(config, options)`` does the work and returns the exit code. Nothing heavy is imported
+config, ``run(config, options)`` does the work and returns the exit code. A package in ``commands/`` is
+a group of such modules, called by two words (``gnomon predictor train``). Nothing heavy is imported
 before a command runs, so that ``--help`` is instant.
 """
 
@@ -64,6 +65,12 @@ def _dispatch(words: list[str]) -> int:
         return 0
     name, *rest = words
     command = load_command(name)
+    if is_group(command):
+        if not rest or rest[0] in ("--help", "-h", "help"):
+            print(group_help(name, command))
+            return 0
+        sub, *rest = rest
+        name, command = f"{name} {sub}", load_command(sub, name)
     if "--help" in rest or "-h" in rest:
         print(command_help(name, command, [word for word in rest if not word.startswith("-")]))
         return 0
@@ -103,23 +110,30 @@ def parse(words: Sequence[str]) -> Options:
     return Options("--json" in flags, "--plan" in flags, tuple(config_dirs), tuple(overrides))
 
 
-def command_names() -> dict[str, str]:
-    """Commands and their module names: a trailing underscore avoids Python's keywords."""
-    folder = str(Path(__file__).parent / "commands")
+def command_names(group: str = "") -> dict[str, str]:
+    """Commands, or those of a group, and their module names: a trailing underscore avoids Python's
+    keywords."""
+    folder = str(Path(__file__).parent / "commands" / group)
     modules = sorted(module.name for module in pkgutil.iter_modules([folder]) if not module.name.startswith("_"))
     return {name.rstrip("_"): name for name in modules}
 
 
-def load_command(name: str) -> ModuleType:
-    """The module of a command.
+def load_command(name: str, group: str = "") -> ModuleType:
+    """The module of a command, or of one in a group.
 
     Raises:
         ConfigError: With the commands that exist.
     """
-    names = command_names()
+    names = command_names(group)
     if name not in names:
-        raise ConfigError("unknown command", field="command", value=name, allowed=names)
-    return importlib.import_module(f".commands.{names[name]}", __package__)
+        raise ConfigError("unknown command", field=group or "command", value=name, allowed=names)
+    path = f".commands.{group}.{names[name]}" if group else f".commands.{names[name]}"
+    return importlib.import_module(path, __package__)
+
+
+def is_group(command: ModuleType) -> bool:
+    """Whether a command only holds others."""
+    return hasattr(command, "__path__")
 
 
 def overview() -> str:
@@ -128,13 +142,25 @@ def overview() -> str:
 
     lines = ["usage: gnomon <command> [key=value ...] [--help] [--json] [--plan] [--config-dir DIR]", "", "commands:"]
     for name in command_names():
-        summary = (load_command(name).__doc__ or "").strip().splitlines()[0].rstrip(".")
-        lines.append(f"  {name:10s} {summary}")
+        command = load_command(name)
+        words = f" ({', '.join(command_names(name))})" if is_group(command) else ""
+        lines.append(f"  {name:10s} {_summary(command)}{words}")
     lines += ["", "config groups (group=option; `gnomon search --help` shows the keys):"]
     lines += [f"  {group:10s} {', '.join(options)}" for group, options in groups().items()]
     lines += ["", "examples:", "  gnomon search", "  gnomon search experiment=quick --plan"]
     lines += ["  gnomon search device=torch_cpu objective.latency=50% study.evaluations=60", "  gnomon status"]
     return "\n".join(lines)
+
+
+def group_help(name: str, group: ModuleType) -> str:
+    """The text of ``gnomon <group> --help``."""
+    lines = [f"usage: gnomon {name} <command> [key=value ...] [--help]", "", (group.__doc__ or "").strip(), ""]
+    lines += ["commands:", *(f"  {sub:10s} {_summary(load_command(sub, name))}" for sub in command_names(name))]
+    return "\n".join([*lines, "", f"`gnomon {name} <command> --help` shows the keys of one."])
+
+
+def _summary(command: ModuleType) -> str:
+    return (command.__doc__ or "").strip().splitlines()[0].rstrip(".")
 
 
 def command_help(name: str, command: ModuleType, overrides: Sequence[str] = ()) -> str:

@@ -10,6 +10,7 @@ Shapes: Q query rows, S settings.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ class Answers:
     mean_ms: FloatArray
     std_ms: FloatArray
 
+    def scores(self, n_measurements: int) -> PredictorScores:
+        """See :func:`~gnomon.predictors.evaluate.score`."""
+        return score(self.mean_ms, self.std_ms, self.measured_ms, n_measurements)
+
 
 class FewShotProtocol:
     """Runs one kind of predictor under one split.
@@ -144,11 +149,8 @@ class FewShotProtocol:
 
     def scores_of(self, model: Adapted, target: str) -> dict[str, PredictorScores]:
         """Scores of an adapted model by query of the split."""
-        found = {}
-        for query in self.split.queries:
-            a = self.answers(model, target, query)
-            found[query] = score(a.mean_ms, a.std_ms, a.measured_ms, len(model.measured))
-        return found
+        n = len(model.measured)
+        return {query: self.answers(model, target, query).scores(n) for query in self.split.queries}
 
     def _learnt(self, chosen: Round, seed: int) -> _RowLearner:
         """The predictor after its first life; the last one is kept."""
@@ -200,8 +202,9 @@ class _OnArchitectures(_RowLearner):
         self.learns = predictor.learns
 
     def fit(self, sources: DevicePool, seed: int, progress: Callable[[Any], None] | None) -> None:
-        extra = {} if progress is None else {"progress": progress}
-        self.predictor.fit(sources, seed=seed, **extra)
+        fit: Any = self.predictor.fit
+        takes_progress = "progress" in inspect.signature(fit).parameters
+        fit(sources, seed=seed, **({"progress": progress} if takes_progress else {}))
 
     def references(self, among: Rows, n: int, seed: int) -> Rows:
         chosen = self.predictor.references(n, seed=seed, among=self.genotypes[among])
