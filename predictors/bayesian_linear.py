@@ -130,13 +130,10 @@ class BayesianLinearPredictor(LatencyPredictor):
         return PriorGrid((*atoms, bias), np.square(deviations))
 
     def _parameters(self, evidence: Evidence, mean_ms: float, least_ms: float) -> LinearParameters:
-        size = len(self.basis.mean)
-        moment = np.zeros((size + 1, size + 1))
-        moment[:-1, :-1] = self.basis.moment
-        moment[-1, -1] = 1.0
-        factor, rest = factorise(evidence.covariance * evidence.inflation, moment)
+        inflation = evidence.inflation * evidence.widening
+        factor, rest = factorise(evidence.covariance * inflation, self.basis.moment_root)
         weights = evidence.weights
-        noise = np.sqrt(evidence.noise_shares @ np.square(self.noise) * evidence.inflation)
+        noise = np.sqrt(evidence.noise_shares @ np.square(self.noise) * inflation)
         return LinearParameters(
             weights=weights[:-1] * mean_ms,
             bias=float(weights[-1] - self.basis.mean @ weights[:-1]) * mean_ms,

@@ -47,6 +47,7 @@ class Evidence:
         covariance: Posterior covariance within and between settings ``(F, F)``.
         noise_shares: Posterior probability of each noise level ``(L,)``.
         inflation: Factor on the predictive variance from leave-one-out residuals.
+        widening: Factor on a variance that is estimated from the measurements, after Student's t.
         log_evidence: Of the best setting.
     """
 
@@ -54,6 +55,7 @@ class Evidence:
     covariance: FloatArray
     noise_shares: FloatArray
     inflation: float
+    widening: float
     log_evidence: float
 
 
@@ -112,7 +114,8 @@ def weigh(
         weights,
         covariance,
         shares.sum(axis=1).reshape(len(prior.variances), -1).sum(axis=0),
-        _inflation(alphas * leave_one_out_variances[:, None], leave_one_out_variances, shares, caution),
+        _inflation(alphas * leave_one_out_variances[:, None], leave_one_out_variances, shares, caution or Caution()),
+        _widening(len(targets), caution or Caution()),
         float(log_evidence.max()),
     )
 
@@ -149,20 +152,22 @@ def _moments(
     return mean @ basis, covariance + basis.T @ between @ basis
 
 
-def _inflation(errors: FloatArray, variances: FloatArray, shares: FloatArray, caution: Caution | None) -> float:
-    """Factor on the variance: mean squared leave-one-out residual in deviations, drawn towards 1,
-    times the widening of Student's t.
+def _inflation(errors: FloatArray, variances: FloatArray, shares: FloatArray, caution: Caution) -> float:
+    """Factor on the variance: mean squared leave-one-out residual in deviations, drawn towards 1.
 
     Errors and variances of a left-out measurement under each setting are in closed form
     (Rasmussen and Williams 2006, equations 5.10-5.12); shares are kept as they are.
     """
-    from scipy.special import ndtri, stdtrit
-
     mean = np.einsum("hk,hkn->n", shares, errors)
     between = np.einsum("hk,hkn->n", shares, np.square(errors - mean))
     variance = shares.sum(axis=1) @ variances + between
-    n, caution = len(mean), caution or Caution()
     prior = caution.prior_measurements
-    ratio = (prior + float((np.square(mean) / variance).sum())) / (prior + n)
-    widening = float(stdtrit(max(n - caution.estimated, MIN_FREEDOM), CONFIDENCE) / ndtri(CONFIDENCE))
-    return ratio * widening**2
+    return (prior + float((np.square(mean) / variance).sum())) / (prior + len(mean))
+
+
+def _widening(n: int, caution: Caution) -> float:
+    """Squared ratio of Student's t to the normal quantile, for ``n`` measurements."""
+    from scipy.special import ndtri, stdtrit
+
+    freedom = max(n - caution.estimated, MIN_FREEDOM)
+    return float(stdtrit(freedom, CONFIDENCE) / ndtri(CONFIDENCE)) ** 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,16 @@ class Basis:
         self.moment: FloatArray = centred.T @ centred / len(centred)
         self.groups = dict(groups)
         self.blocks = tuple(self._blocks())
+
+    @cached_property
+    def moment_root(self) -> FloatArray:
+        """R with ``R R^T`` the second moment of centred features and a constant 1 ``(F + 1, F + 1)``."""
+        size = len(self.mean)
+        values, vectors = np.linalg.eigh(self.moment)
+        root = np.zeros((size + 1, size + 1))
+        root[:-1, :-1] = vectors * np.sqrt(np.maximum(values, 0.0))
+        root[-1, -1] = 1.0
+        return root
 
     @classmethod
     def of_work(cls, features: FloatArray, names: Sequence[str]) -> Basis:

@@ -24,6 +24,9 @@ FloatArray = npt.NDArray[np.float64]
 KEPT_VARIANCE = 0.99
 """Share of the mean posterior variance that the factor keeps; the rest is added everywhere."""
 
+MOST_COLUMNS = 32
+"""Of the factor: what many choices add evenly is not worth a column each."""
+
 
 @dataclass(frozen=True)
 class LinearParameters:
@@ -62,10 +65,16 @@ class LinearParameters:
 
     def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and deviation in ms, each ``(N,)``, of features ``(N, F)``."""
-        mean = np.maximum(features @ self.weights + self.bias, self.floor_ms)
-        coordinates = features @ self.factor + self.factor_bias
-        variance = np.einsum("ij,ij->i", coordinates, coordinates) + self.variance
-        return mean, np.sqrt(variance + np.square(self.relative_noise * mean))
+        mean, deviation = np.empty(len(features)), np.empty(len(features))
+
+        def fill(rows: slice) -> None:
+            np.maximum(features[rows] @ self.weights + self.bias, self.floor_ms, out=mean[rows])
+            coordinates = features[rows] @ self.factor + self.factor_bias
+            variance = np.einsum("ij,ij->i", coordinates, coordinates) + self.variance
+            np.sqrt(variance + np.square(self.relative_noise * mean[rows]), out=deviation[rows])
+
+        map_chunks(fill, len(features))
+        return mean, deviation
 
 
 class LinearLatencyModel(SavableLatencyModel):
@@ -162,25 +171,20 @@ class LinearLatencyModel(SavableLatencyModel):
         return self.basis.additive.fold(self.parameters.weights), self.parameters.bias  # type: ignore[union-attr]
 
 
-def factorise(covariance: FloatArray, moment: FloatArray, kept: float = KEPT_VARIANCE) -> tuple[FloatArray, float]:
+def factorise(covariance: FloatArray, root: FloatArray, kept: float = KEPT_VARIANCE) -> tuple[FloatArray, float]:
     """Few columns C ``(F, K)`` and a constant with ``x C C^T x + constant`` near ``x covariance x``.
 
     Args:
         covariance: Of the weights ``(F, F)``.
-        moment: Second moment of the features x over the space ``(F, F)``.
+        root: R with ``R R^T`` the second moment of the features x over the space ``(F, F)``.
         kept: Share of the mean of ``x covariance x`` that C explains; the constant is the rest.
     """
-    lower = _root(covariance)
-    _, singular, right = np.linalg.svd(_root(moment).T @ lower, full_matrices=False)
-    explained = np.cumsum(np.square(singular))
+    projected = covariance @ root
+    values, vectors = np.linalg.eigh(root.T @ projected)
+    explained = np.cumsum(np.maximum(values[::-1], 0.0))
     total = float(explained[-1])
     if total <= 0:
         return np.zeros((len(covariance), 0)), 0.0
-    k = int(np.searchsorted(explained, kept * total)) + 1
-    return lower @ right[:k].T, max(total - float(explained[min(k, len(explained)) - 1]), 0.0)
-
-
-def _root(matrix: FloatArray) -> FloatArray:
-    """L with ``L L^T == matrix``, for a matrix that may be singular."""
-    eigenvalues, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return np.asarray(vectors * np.sqrt(np.maximum(eigenvalues, 0)))
+    k = min(int(np.searchsorted(explained, kept * total)) + 1, MOST_COLUMNS, len(explained))
+    columns = projected @ vectors[:, ::-1][:, :k] / np.sqrt(np.maximum(values[::-1][:k], 1e-300))
+    return columns, max(total - float(explained[k - 1]), 0.0)

@@ -102,7 +102,7 @@ def load_state(folder: Path, predictor: LatencyPredictor) -> dict[str, npt.NDArr
             "the bundle was learnt on a space with other decisions",
             field="bundle",
             value=learnt.space.get("_target_"),
-            allowed=predictor.space.spec(),
+            allowed=str(predictor.space.spec()["_target_"]),
         )
     return read_arrays(folder / ARRAYS_NAME, str(data.get("arrays_sha256")))
 

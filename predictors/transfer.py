@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,10 @@ from .linear_model import LinearParameters, factorise
 
 FloatArray = npt.NDArray[np.float64]
 
-NOISES = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+Grid: TypeAlias = tuple[Mapping[str, tuple[float, ...]], ...]
+"""Deviations of blocks that change together, for each group of blocks."""
+
+NOISES = (0.001, 0.003, 0.01, 0.02, 0.04, 0.08, 0.16)
 """Relative deviations of a measurement from a linear model that the evidence weighs."""
 
 NOISE_FLOOR = 0.1
@@ -39,20 +43,19 @@ SOURCE_DEVIATIONS = {"work": 0.3, "executions": 0.5, "tied": 0.3, "choices": 0.2
 
 SOURCE_NOISE = 0.05
 
-OWN_DEVIATIONS = {
-    "work": (0.0, 0.05),
-    "executions": (0.0, 0.2),
-    "tied": (0.0, 0.05),
-    "choices": (0.0, 0.05, 0.15),
-}
-"""Of a new setting from everything that sources span."""
+OWN_DEVIATIONS: Grid = (
+    {"work": (0.0, 0.05), "tied": (0.0, 0.05)},
+    {"executions": (0.0, 0.2)},
+    {"choices": (0.0, 0.05, 0.15)},
+)
+"""Of a new setting from everything that sources span; blocks of one entry change together."""
 
-ALONE_DEVIATIONS = {
-    "work": (0.03, 0.1, 0.2, 0.4, 0.8),
-    "executions": (0.1, 0.3, 0.8),
-    "tied": (0.0, 0.1, 0.4),
-    "choices": (0.0, 0.03, 0.1, 0.2, 0.4),
-}
+ALONE_DEVIATIONS: Grid = (
+    {"work": (0.03, 0.1, 0.3, 0.8)},
+    {"executions": (0.1, 0.5)},
+    {"tied": (0.0, 0.3)},
+    {"choices": (0.0, 0.1, 0.3)},
+)
 """The same where there are no sources."""
 
 SPREADS = (0.3, 1.0, 2.0)
@@ -61,10 +64,11 @@ SPREADS = (0.3, 1.0, 2.0)
 NOISE_SPREAD = 0.7
 """Deviation, in log units, of a setting's noise from that of a source."""
 
-NORMAL_MEDIAN = 0.6745
-"""Median of the absolute value of a standard normal variable."""
+NORMAL_90 = 1.6449
+"""90 % quantile of the absolute value of a standard normal variable."""
 
-CAUTION = Caution(prior_measurements=1.0, estimated=6)
+CAUTION = Caution(prior_measurements=0.25, estimated=8)
+"""Chosen where intervals of left-out sources and validation settings hold."""
 
 BIAS_DEVIATION = 0.1
 """Prior deviation of the constant."""
@@ -166,8 +170,9 @@ class LinearTransfer:
             weight[-1] += 1.0
             weights.append(weight)
             error = (extended[known] @ weight - target) * precision * SOURCE_NOISE
-            # Robust: a few measurements in published tables are plain wrong.
-            noise.append(float(np.median(np.abs(error))) / NORMAL_MEDIAN)
+            # By what 90 % of errors stay below: tails are heavier than normal, and a few measurements
+            # in published tables are plain wrong.
+            noise.append(float(np.quantile(np.abs(error), 0.9)) / NORMAL_90)
         return Sources(np.stack(weights), np.array(noise), tuple(names))
 
     # ---- The second life -----------------------------------------------------------------------
@@ -177,7 +182,7 @@ class LinearTransfer:
         optimal design."""
         table = ALONE_DESIGN_DEVIATIONS if self.sources is None else DESIGN_DEVIATIONS
         spread = [] if self.sources is None else [1.0]
-        shares = np.square([*spread, *(table[block.name] for block in self.basis.blocks), self._bias_deviation])
+        shares = np.square([*(table[block.name] for block in self.basis.blocks), self._bias_deviation, *spread])
         covariance = np.tensordot(shares, np.stack(self._prior.atoms), axes=1)
         covariance += _spread(np.stack([self._prior_means[0], *self._alternatives]))
         return np.asarray(self.extended(features) @ _root(covariance))
@@ -295,21 +300,21 @@ class LinearTransfer:
     @cached_property
     def _prior(self) -> PriorGrid:
         """Covariances of a new setting's weights: the sources' spread, blocks, the constant."""
-        table = ALONE_DEVIATIONS if self.sources is None else OWN_DEVIATIONS
-        grids = [table[block.name] for block in self.basis.blocks]
-        atoms = list(self._block_atoms)
+        names = [block.name for block in self.basis.blocks]
+        deviations = _combinations(ALONE_DEVIATIONS if self.sources is None else OWN_DEVIATIONS, names)
+        atoms = [*self._block_atoms, self._bias_atom]
+        deviations = np.insert(deviations, len(names), self._bias_deviation, axis=1)
         if self.sources is not None:
-            grids, atoms = [SPREADS, *grids], [self.sources.covariance, *atoms]
-        deviations = np.array([(*combination, self._bias_deviation) for combination in product(*grids)])
-        return PriorGrid((*atoms, self._bias_atom), np.square(deviations))
+            atoms.append(self.sources.covariance)
+            spreads = np.repeat(SPREADS, len(deviations))[:, None]
+            deviations = np.concatenate([np.tile(deviations, (len(SPREADS), 1)), spreads], axis=1)
+        return PriorGrid(tuple(atoms), np.square(deviations))
 
     def _parameters(self, evidence: Evidence, scale_ms: float, rounding: float, least_ms: float) -> LinearParameters:
-        size = len(self.basis.mean)
-        moment = np.zeros((size + 1, size + 1))
-        moment[:-1, :-1] = self.basis.moment
-        moment[-1, -1] = 1.0
-        factor, rest = factorise(evidence.covariance * evidence.inflation, moment)
-        noise = float(np.sqrt(evidence.noise_shares @ np.square(NOISES) * evidence.inflation))
+        factor, rest = factorise(evidence.covariance * evidence.inflation, self.basis.moment_root)
+        # The prior already answers for the weights; the noise is estimated from the measurements alone.
+        noise_variance = evidence.noise_shares @ np.square(NOISES) * evidence.inflation * evidence.widening
+        noise = float(np.sqrt(noise_variance))
         weights, mean = evidence.weights, self.basis.mean
         return LinearParameters(
             weights=weights[:-1] * scale_ms,
@@ -322,6 +327,17 @@ class LinearTransfer:
         )
 
 
+def _combinations(grid: Grid, names: Sequence[str]) -> FloatArray:
+    """Every combination of a grid's deviations, for the blocks that there are ``(H, B)``."""
+    rows = []
+    for choice in product(*(range(len(next(iter(group.values())))) for group in grid)):
+        table = {
+            name: values[index] for group, index in zip(grid, choice, strict=True) for name, values in group.items()
+        }
+        rows.append([table[name] for name in names])
+    return np.unique(np.array(rows), axis=0)
+
+
 def resolution_ms(latencies_ms: FloatArray) -> float:
     """The step of the timer: the largest power of ten of which all latencies are multiples, and 0
     where that is below a thousandth of the smallest (it then does not matter)."""
@@ -329,7 +345,8 @@ def resolution_ms(latencies_ms: FloatArray) -> float:
         step = 10.0**exponent
         if step < 1e-3 * float(latencies_ms.min()):
             return 0.0
-        if np.allclose(latencies_ms / step, np.round(latencies_ms / step), rtol=0, atol=1e-6):
+        steps = latencies_ms / step
+        if np.abs(steps - np.round(steps)).max() < 1e-6:
             return step
     return 0.0
 
