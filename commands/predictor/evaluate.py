@@ -181,7 +181,7 @@ def _numbers(value: Any, field: str, least: int) -> list[int]:
     """A number or a list of distinct ones, ascending."""
     from ._making import checked_integer
 
-    values = [value] if isinstance(value, int) else list(value or [])
+    values = [value] if isinstance(value, (int, str, float)) else list(value or [])
     numbers = sorted({checked_integer(v, field, least) for v in values})
     if not numbers:
         raise ConfigError("no number", field=field, value=value, allowed=f"a number of {least} or more, or a list")
