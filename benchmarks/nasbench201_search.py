@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from gnomon.predictors import BayesianLinearPredictor
+from gnomon.predictors import GnomonPredictor
 from gnomon.records import ArchitectureTable
 from gnomon.records.tables import help_nasbench201, hwnas360
 from gnomon.search import Problem, Strategy
@@ -55,7 +55,7 @@ def run(quick: bool) -> dict[str, float]:
 
 def adapted_problem(latency: ArchitectureTable, device: str, seed: int) -> Problem:
     """Accuracy against latency, of which ten recorded measurements are known."""
-    predictor = BayesianLinearPredictor(latency.space)
+    predictor = GnomonPredictor(latency.space)
     references = predictor.references(MEASUREMENTS, seed=seed)
     model = predictor.adapt(references, latency.lookup(references, device))
     return Problem(latency.space, ParetoObjective(), model)
