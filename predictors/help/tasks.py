@@ -5,7 +5,6 @@ Shapes: S settings, N architectures, R references, T tasks of an episode.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,8 +103,3 @@ def draw_episode(tasks: MetaTasks, n_tasks: int, n_support: int, n_query: int, r
         )
     drawn = np.stack([rng.permutation(tasks.rows[setting])[: n_support + n_query] for setting in settings])
     return Episode(settings, drawn[:, :n_support], drawn[:, n_support:])
-
-
-def chunked(n: int, size: int) -> Sequence[slice]:
-    """Slices that cover ``n`` rows."""
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
