@@ -6,7 +6,7 @@ Shapes: Q architectures, K numbers of measurements, S seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ def draw_scatters(scatters: Sequence[Scatter], path: Path, *, title: str) -> Non
         style.save(figure, path)
 
 
-def draw_curves(panels: dict[str, Sequence[Curve]], path: Path, *, title: str) -> None:
+def draw_curves(panels: Mapping[str, Sequence[Curve]], path: Path, *, title: str) -> None:
     """Writes one panel a figure of merit: a line a device, and their mean in black.
 
     Args:

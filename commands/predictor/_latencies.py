@@ -59,10 +59,11 @@ def read_latencies(path: Path, space: SearchSpace) -> tuple[Genotypes, npt.NDArr
 
 
 def _entries(path: Path) -> Sequence[Entry]:
+    found: Any
     if path.suffix == ".csv":
         try:
             with path.open(newline="", encoding="utf-8-sig") as stream:
-                found: list[Any] = list(csv.DictReader(stream))
+                found = list(csv.DictReader(stream))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"cannot read it: {error}", field="from", value=str(path)) from error
     elif path.suffix == ".json":
