@@ -50,7 +50,7 @@ def test_help_of_search_names_the_keys_users_rely_on(capsys: pytest.CaptureFixtu
         (["search", "study.evaluations=0"], "1 or more"),
         (["search", "study.seed=-1"], "0 or more"),
         (["search", "study.name=a?b"], "letters, digits"),
-        (["search", "study.references=2"], "5 or more"),
+        (["search", "study.references=2"], "4 or more"),
         (["search", "task=digits", "finalise.top_k=0"], "1 or more"),
         (["search", "task=digits", "finalise.budget=-1"], "above 0"),
         (["search", "task=digits", "study.storage=postgresql://nobody@localhost/none"], "gnomon-nas[postgres]"),
