@@ -7,7 +7,7 @@ Shapes: N architectures, D decisions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..errors import PredictorError
 from ..records.pool import DevicePool
 from ..search_spaces import Genotypes, SearchSpace
+from .feature_learner import FeatureLearner
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -68,6 +69,20 @@ class LatencyPredictor(ABC):
         """
         if arrays:
             raise PredictorError("wrong arrays", field="arrays", value=sorted(arrays), allowed="none")
+
+    def on_features(self, features: FloatArray, names: Sequence[str]) -> FeatureLearner:
+        """This predictor on a table that lists features in place of architectures.
+
+        Args:
+            features: Of every row ``(N, F)``; their latencies stay unknown.
+            names: Of the features ``(F,)``.
+
+        Raises:
+            PredictorError: If it needs architectures.
+        """
+        raise PredictorError(
+            "needs architectures, and these data list features only", field="predictor", value=type(self).__name__
+        )
 
     @abstractmethod
     def references(self, n: int, *, seed: int = 0, among: Genotypes | None = None) -> Genotypes:

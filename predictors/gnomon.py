@@ -5,7 +5,7 @@ Shapes: N architectures, D decisions, F features, S settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,8 @@ from ..search_spaces import Genotypes, SearchSpace
 from .base import LatencyPredictor
 from .checks import checked_measurements, pool_genotypes
 from .design import reference_rows
-from .features import FeatureBasis
+from .feature_learner import FeatureLearner, FeatureModel
+from .features import Basis, FeatureBasis
 from .linear_model import LinearLatencyModel
 from .predictor_bundle import load_state
 from .transfer import LinearTransfer, Sources
@@ -130,3 +131,29 @@ class GnomonPredictor(LatencyPredictor):
         """See :meth:`LatencyPredictor.adapt`."""
         genotypes, latencies = checked_measurements(self.space, genotypes, latencies_ms, self.minimum)
         return GnomonLatencyModel(self.basis, self.transfer.adapt(self.basis.features(genotypes), latencies))
+
+    def on_features(self, features: FloatArray, names: Sequence[str]) -> FeatureLearner:
+        """See :meth:`LatencyPredictor.on_features`."""
+        return GnomonOnFeatures(features, names)
+
+
+class GnomonOnFeatures(FeatureLearner):
+    """:class:`GnomonPredictor`: hierarchical Bayes, all features being work."""
+
+    learns = True
+
+    def __init__(self, features: FloatArray, names: Sequence[str]) -> None:
+        self.transfer = LinearTransfer(Basis.of_work(features, names))
+
+    def fit(self, features: FloatArray, latencies_ms: FloatArray, settings: Sequence[str], *, seed: int) -> None:
+        """See :meth:`FeatureLearner.fit`."""
+        sources = self.transfer.fit(features, latencies_ms, settings)
+        self.transfer = LinearTransfer(self.transfer.basis, None, sources)
+
+    def design(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """See :meth:`FeatureLearner.design`."""
+        return self.transfer.design_features(features), self.transfer.design_noise(features)
+
+    def adapt(self, features: FloatArray, latencies_ms: FloatArray) -> FeatureModel:
+        """See :meth:`FeatureLearner.adapt`."""
+        return self.transfer.adapt(features, latencies_ms)

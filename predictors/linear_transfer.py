@@ -5,7 +5,8 @@ Shapes: N architectures, F columns, S source settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from .bundle import SavableLatencyModel
 from .checks import checked_measurements, pool_genotypes
 from .columns import Columns, columns_of
 from .design import reference_rows
+from .feature_learner import FeatureLearner, FeatureModel
 from .predictor_bundle import load_state
 from .regression import DESIGN_NOISE, Regression, checked_strength, fit_regression
 from .regressors import Line, fit_ridge
@@ -104,6 +106,10 @@ class LinearTransferPredictor(LatencyPredictor):
         outputs = self.surrogates.outputs(self.columns(genotypes))
         return LinearTransferModel(self.space, self.surrogates, transfer(outputs, latencies, self.ridge), self.columns)
 
+    def on_features(self, features: FloatArray, names: Sequence[str]) -> FeatureLearner:
+        """See :meth:`LatencyPredictor.on_features`."""
+        return LinearTransferOnFeatures(self.ridge)
+
 
 def transfer(outputs: FloatArray, latencies_ms: FloatArray, ridge: float) -> Regression:
     """The regression of latencies ``(N,)`` on outputs ``(N, S)`` of :class:`Surrogates`; with
@@ -152,3 +158,42 @@ class LinearTransferModel(SavableLatencyModel):
                 f"wrong arrays for this space: {error}", field="arrays", value=sorted(arrays)[:8]
             ) from error
         return model
+
+
+class LinearTransferOnFeatures(FeatureLearner):
+    """:class:`LinearTransferPredictor`: a line through the outputs of the sources' models."""
+
+    learns = True
+
+    def __init__(self, ridge: float) -> None:
+        self.ridge = ridge
+        self.surrogates: Surrogates | None = None
+
+    def _outputs(self, features: FloatArray) -> FloatArray:
+        if self.surrogates is None:
+            raise PredictorError("learns from other settings first", field="predictor", value="linear_transfer")
+        return self.surrogates.outputs(features)
+
+    def fit(self, features: FloatArray, latencies_ms: FloatArray, settings: Sequence[str], *, seed: int) -> None:
+        """See :meth:`FeatureLearner.fit`."""
+        self.surrogates = fit_surrogates(features, latencies_ms, seed=seed)
+
+    def design(self, features: FloatArray) -> tuple[FloatArray, float]:
+        """See :meth:`FeatureLearner.design`."""
+        outputs = self._outputs(features)
+        constant = np.ones((len(outputs), 1))
+        return np.concatenate([constant, outputs / np.sqrt(outputs.shape[1])], axis=1), DESIGN_NOISE**2
+
+    def adapt(self, features: FloatArray, latencies_ms: FloatArray) -> FeatureModel:
+        """See :meth:`FeatureLearner.adapt`."""
+        regression = transfer(self._outputs(features), latencies_ms, self.ridge)
+        return _Through(self._outputs, regression)
+
+
+@dataclass(frozen=True)
+class _Through:
+    columns: Callable[[FloatArray], FloatArray]
+    regression: Regression
+
+    def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.regression.predict(self.columns(features))

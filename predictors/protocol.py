@@ -25,7 +25,8 @@ from ..records.splits import DeviceSplit, Round
 from ..search_spaces import Genotypes, SearchSpace
 from .base import LatencyPredictor
 from .evaluate import PredictorScores, score
-from .feature_tables import FeatureLearner, FeatureModel, feature_learner
+from .feature_learner import FeatureLearner, FeatureModel
+from .feature_tables import NoArchitectures
 
 FloatArray = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -240,4 +241,4 @@ def _row_learner(make: PredictorFactory, pool: DevicePool) -> _RowLearner:
         return _OnArchitectures(make(pool.space), pool.genotypes)
     if pool.features is None:
         raise PredictorError("the pool is empty", field="pool", value=pool.source)
-    return _OnFeatures(feature_learner(make, pool.features, pool.feature_names), pool.features)
+    return _OnFeatures(make(NoArchitectures()).on_features(pool.features, pool.feature_names), pool.features)

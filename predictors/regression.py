@@ -7,7 +7,7 @@ Shapes: N architectures, D decisions, F columns.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self, TypeAlias
@@ -25,6 +25,7 @@ from .bundle import SavableLatencyModel
 from .checks import checked_measurements
 from .columns import Columns, columns_of
 from .design import reference_rows
+from .feature_learner import FeatureLearner, FeatureModel
 from .regressors import KernelRidge, Line, Regressor
 
 FloatArray = npt.NDArray[np.float64]
@@ -180,6 +181,25 @@ class RegressionPredictor(LatencyPredictor):
         genotypes, latencies = checked_measurements(self.space, genotypes, latencies_ms, self.minimum)
         regression = self.regress(self.columns(genotypes), latencies)
         return RegressionLatencyModel(self.space, self.kind, regression, self.columns)
+
+    def on_features(self, features: FloatArray, names: Sequence[str]) -> FeatureLearner:
+        """See :meth:`LatencyPredictor.on_features`."""
+        return RegressionOnFeatures(self) if self.kind == "features" else super().on_features(features, names)
+
+
+class RegressionOnFeatures(FeatureLearner):
+    """A :class:`RegressionPredictor` that reads features: the table's in place of the space's."""
+
+    def __init__(self, predictor: RegressionPredictor) -> None:
+        self.predictor = predictor
+
+    def design(self, features: FloatArray) -> tuple[FloatArray, float]:
+        """See :meth:`FeatureLearner.design`."""
+        return design_coordinates(features), DESIGN_NOISE**2
+
+    def adapt(self, features: FloatArray, latencies_ms: FloatArray) -> FeatureModel:
+        """See :meth:`FeatureLearner.adapt`."""
+        return self.predictor.regress(features, latencies_ms)
 
 
 def design_coordinates(features: FloatArray) -> FloatArray:
