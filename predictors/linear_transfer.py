@@ -71,7 +71,7 @@ class LinearTransferPredictor(LatencyPredictor):
         if self._surrogates is None:
             raise PredictorError(
                 "learns from a pool of other settings first", field="predictor", value=type(self).__name__,
-                hint="Call fit(pool), or load what it learnt.",
+                hint="`gnomon predictor train` writes a bundle for predictor.bundle=FOLDER; in Python, fit(pool).",
             )  # fmt: skip
         return self._surrogates
 

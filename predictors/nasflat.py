@@ -151,7 +151,7 @@ class NASFLATPredictor(LatencyPredictor):
         if not self._state:
             raise PredictorError(
                 "learns from a pool of other settings first", field="predictor", value=type(self).__name__,
-                hint="Call fit(pool), or load what it learnt.",
+                hint="`gnomon predictor train` writes a bundle for predictor.bundle=FOLDER; in Python, fit(pool).",
             )  # fmt: skip
         scale_ms = float(latencies_ms.mean())
         targets = latencies_ms / scale_ms

@@ -295,7 +295,7 @@ class HelpPredictor(LatencyPredictor):
         if self._weights is None:
             raise PredictorError(
                 "learns from a pool of other settings first", field="predictor", value=type(self).__name__,
-                hint="Call fit(pool), or load what it learnt.",
+                hint="`gnomon predictor train` writes a bundle for predictor.bundle=FOLDER; in Python, fit(pool).",
             )  # fmt: skip
         learner = self._learner(len(self._known_references()))
         return Adapter(learner, self._weights, self.scaling, self.denormalisation)
@@ -304,7 +304,7 @@ class HelpPredictor(LatencyPredictor):
         if self._references is None:
             raise PredictorError(
                 "learns from a pool of other settings first", field="predictor", value=type(self).__name__,
-                hint="Call fit(pool), load what it learnt, or give references.",
+                hint="`gnomon predictor train` writes a bundle for predictor.bundle=FOLDER; in Python, fit(pool).",
             )  # fmt: skip
         return self._references
 
