@@ -12,7 +12,13 @@ from functools import partial
 
 import numpy as np
 
-from gnomon.predictors import AnalyticPredictor, BayesianLinearPredictor, LatencyModel, LatencyPredictor
+from gnomon.predictors import (
+    AnalyticPredictor,
+    BayesianLinearPredictor,
+    GnomonPredictor,
+    LatencyModel,
+    LatencyPredictor,
+)
 from gnomon.search_spaces import Genotypes, SearchSpace
 from gnomon.search_spaces.chunks import threads
 from gnomon.search_spaces.mobile_cnn import MobileCNN
@@ -25,6 +31,7 @@ PARENTS = 1000
 PREDICTORS: dict[str, type[LatencyPredictor]] = {
     "analytic": AnalyticPredictor,
     "bayesian_linear": BayesianLinearPredictor,
+    "gnomon": GnomonPredictor,
 }
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     # The default of conf/space and the full space of MnasNet.

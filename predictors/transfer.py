@@ -119,7 +119,7 @@ class LinearTransfer:
     Args:
         basis: Of the features.
         executions: Columns ``(K,)`` of each execution's counts, in the same order of kinds.
-        sources: What :func:`fit_sources` gave, or None.
+        sources: What :meth:`fit` gave, or None.
     """
 
     def __init__(
@@ -219,10 +219,9 @@ class LinearTransfer:
 
     def _scaled_means(self, extended: FloatArray, targets: FloatArray) -> list[FloatArray]:
         """Prior means, each scaled to the measurements."""
-        sums = [float(np.maximum(extended @ mean, 0.0).sum()) for mean in self._prior_means]
-        return [
-            mean * targets.sum() / max(s, 0.1 * len(targets)) for mean, s in zip(self._prior_means, sums, strict=True)
-        ]
+        least = NOISE_FLOOR * len(targets)
+        sums = [max(float(np.maximum(extended @ mean, 0.0).sum()), least) for mean in self._prior_means]
+        return [mean * targets.sum() / total for mean, total in zip(self._prior_means, sums, strict=True)]
 
     @cached_property
     def _prior_means(self) -> list[FloatArray]:
