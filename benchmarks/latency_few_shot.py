@@ -33,6 +33,10 @@ SLOW_SEEDS = (0, 1)
 FAST = ("gnomon", "bayesian_linear", "analytic", "ridge", "lookup", "macs", "parameters", "cio")
 SLOW = ("linear_transfer", "gradient_boosting", "nasflat", "hat_mlp")
 
+LARGE = 6
+"""log10 of the size of a space above which linear transfer's source models are lines: FBNet and Once-for-All,
+where latency is a sum over layers and trees on 4,000 rows of 200 columns would take an hour."""
+
 METRICS = {
     "spearman": "spearman",
     "kendall": "kendall",
@@ -113,7 +117,10 @@ def _option(group: str, name: str) -> DictConfig:
 
 
 def _predictor(name: str, space: SearchSpace) -> LatencyPredictor:
-    predictor: LatencyPredictor = instantiate(_option("predictor", name), "predictor", space=space)
+    config = _option("predictor", name)
+    if name == "linear_transfer" and space.log10_size > LARGE:
+        config.models = ["line"]
+    predictor: LatencyPredictor = instantiate(config, "predictor", space=space)
     return predictor
 
 

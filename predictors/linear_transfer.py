@@ -26,7 +26,7 @@ from .feature_learner import FeatureLearner, FeatureModel
 from .predictor_bundle import load_state
 from .regression import DESIGN_NOISE, Regression, checked_strength, fit_regression
 from .regressors import Line, fit_ridge
-from .surrogates import Surrogates, fit_surrogates
+from .surrogates import MEMBERS, Surrogates, checked_models, fit_surrogates
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,15 +43,25 @@ class LinearTransferPredictor(LatencyPredictor):
     Args:
         space: Gives the features.
         ridge: Penalty on the squared weights of the outputs, which have deviation 1.
+        models: Whose average stands for a source setting: ``line``, ``kernel_ridge``, ``boosted_trees``.
+            Trees take most of the time; where latency is a sum over choices, the line alone is as good.
         bundle: Folder with what was learnt; None to call :meth:`fit`.
     """
 
     minimum = 3
     learns = True
 
-    def __init__(self, space: SearchSpace, *, ridge: float = 1.0, bundle: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        ridge: float = 1.0,
+        models: Sequence[str] = tuple(MEMBERS),
+        bundle: str | Path | None = None,
+    ) -> None:
         super().__init__(space)
         self.ridge = checked_strength(ridge, "ridge")
+        self.models = checked_models(models)
         self._surrogates: Surrogates | None = None
         if bundle is not None:
             self.restore(load_state(Path(bundle), self))
@@ -78,7 +88,7 @@ class LinearTransferPredictor(LatencyPredictor):
     def fit(self, pool: DevicePool, *, seed: int = 0) -> None:
         """See :meth:`LatencyPredictor.fit`: one model a setting."""
         genotypes = pool_genotypes(self.space, pool)
-        self._surrogates = fit_surrogates(self.columns(genotypes), pool.latencies_ms, seed=seed)
+        self._surrogates = fit_surrogates(self.columns(genotypes), pool.latencies_ms, seed=seed, models=self.models)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """See :meth:`LatencyPredictor.state`."""
@@ -108,7 +118,7 @@ class LinearTransferPredictor(LatencyPredictor):
 
     def on_features(self, features: FloatArray, names: Sequence[str]) -> FeatureLearner:
         """See :meth:`LatencyPredictor.on_features`."""
-        return LinearTransferOnFeatures(self.ridge)
+        return LinearTransferOnFeatures(self.ridge, self.models)
 
 
 def transfer(outputs: FloatArray, latencies_ms: FloatArray, ridge: float) -> Regression:
@@ -165,8 +175,9 @@ class LinearTransferOnFeatures(FeatureLearner):
 
     learns = True
 
-    def __init__(self, ridge: float) -> None:
+    def __init__(self, ridge: float, models: Sequence[str]) -> None:
         self.ridge = ridge
+        self.models = models
         self.surrogates: Surrogates | None = None
 
     def _outputs(self, features: FloatArray) -> FloatArray:
@@ -176,7 +187,7 @@ class LinearTransferOnFeatures(FeatureLearner):
 
     def fit(self, features: FloatArray, latencies_ms: FloatArray, settings: Sequence[str], *, seed: int) -> None:
         """See :meth:`FeatureLearner.fit`."""
-        self.surrogates = fit_surrogates(features, latencies_ms, seed=seed)
+        self.surrogates = fit_surrogates(features, latencies_ms, seed=seed, models=self.models)
 
     def design(self, features: FloatArray) -> tuple[FloatArray, float]:
         """See :meth:`FeatureLearner.design`."""

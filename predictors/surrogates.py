@@ -5,7 +5,7 @@ Shapes: N architectures, F columns, S settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from .regressors import KernelRidge, Line, Regressor, fit_kernel_ridge, fit_ridg
 
 FloatArray = npt.NDArray[np.float64]
 
-MEMBERS: tuple[type[Regressor], ...] = (Line, KernelRidge, BoostedTrees)
+MEMBERS: Mapping[str, type[Regressor]] = {kind.kind: kind for kind in (Line, KernelRidge, BoostedTrees)}
 LINE_RIDGE = 1.0
 KERNEL_RIDGE = 0.01
 TREES = 150
@@ -30,8 +30,8 @@ MAX_KERNEL_ROWS = 2000
 
 @dataclass(frozen=True)
 class Surrogates:
-    """Latency over its mean, of each source setting: the average of a ridge regression, a Gaussian
-    kernel ridge regression and boosted trees.
+    """Latency over its mean, of each source setting: the average of its members, by default a ridge
+    regression, a Gaussian kernel ridge regression and boosted trees.
 
     Args:
         members: Of each setting, its regressors.
@@ -69,21 +69,30 @@ class Surrogates:
         try:
             mean, deviation = (np.asarray(arrays[name], dtype=np.float64) for name in ("mean", "deviation"))
             members = tuple(
-                tuple(kind.from_arrays(_part(arrays, f"{setting}/{kind.kind}/")) for kind in MEMBERS)
+                tuple(
+                    kind.from_arrays(part)
+                    for name, kind in MEMBERS.items()
+                    if (part := _part(arrays, f"{setting}/{name}/"))
+                )
                 for setting in range(len(mean))
             )
         except (KeyError, ValueError) as error:
             raise PredictorError(f"wrong arrays: {error}", field="arrays", value=sorted(arrays)[:8]) from error
+        if not all(members):
+            raise PredictorError("wrong arrays: a setting has no model", field="arrays", value=sorted(arrays)[:8])
         return cls(members, mean, deviation)
 
 
-def fit_surrogates(features: FloatArray, latencies_ms: FloatArray, *, seed: int = 0) -> Surrogates:
+def fit_surrogates(
+    features: FloatArray, latencies_ms: FloatArray, *, seed: int = 0, models: Sequence[str] = tuple(MEMBERS)
+) -> Surrogates:
     """Fits every setting on the rows where it was measured.
 
     Args:
         features: ``(N, F)``.
         latencies_ms: ``(N, S)``, NaN where not measured.
         seed: Of the trees, and of the rows that a kernel keeps.
+        models: Which members, of ``MEMBERS``.
 
     Raises:
         PredictorError: If a setting has fewer than two latencies.
@@ -91,21 +100,35 @@ def fit_surrogates(features: FloatArray, latencies_ms: FloatArray, *, seed: int 
     counts = (~np.isnan(latencies_ms)).sum(axis=0)
     if not len(counts) or counts.min() < 2:
         raise PredictorError("too few latencies of a setting", field="pool", value=counts.tolist(), allowed="2 or more")
-    members = tuple(_fit_one(features, column, seed) for column in latencies_ms.T)
+    members = tuple(_fit_one(features, column, seed, models) for column in latencies_ms.T)
     raw = Surrogates(members, np.zeros(len(counts)), np.ones(len(counts))).outputs(features)
     deviation = raw.std(axis=0)
     return Surrogates(members, raw.mean(axis=0), np.where(deviation > 1e-9, deviation, 1.0))
 
 
-def _fit_one(features: FloatArray, latencies_ms: FloatArray, seed: int) -> tuple[Regressor, ...]:
+def _fit_one(features: FloatArray, latencies_ms: FloatArray, seed: int, models: Sequence[str]) -> tuple[Regressor, ...]:
     rows = np.flatnonzero(~np.isnan(latencies_ms))
     targets = latencies_ms[rows] / latencies_ms[rows].mean()
     few = np.random.default_rng(seed).permutation(len(rows))[:MAX_KERNEL_ROWS]
-    return (
-        fit_ridge(features[rows], targets, LINE_RIDGE, scaled=True),
-        fit_kernel_ridge(features[rows[few]], targets[few], KERNEL_RIDGE),
-        fit_boosted_trees(features[rows], targets, trees=TREES, depth=DEPTH, learning_rate=LEARNING_RATE, seed=seed),
-    )
+    fit: Mapping[str, Callable[[], Regressor]] = {
+        "line": lambda: fit_ridge(features[rows], targets, LINE_RIDGE, scaled=True),
+        "kernel_ridge": lambda: fit_kernel_ridge(features[rows[few]], targets[few], KERNEL_RIDGE),
+        "boosted_trees": lambda: fit_boosted_trees(
+            features[rows], targets, trees=TREES, depth=DEPTH, learning_rate=LEARNING_RATE, seed=seed
+        ),
+    }
+    return tuple(fit[name]() for name in models)
+
+
+def checked_models(models: Sequence[str]) -> tuple[str, ...]:
+    """``models`` as a tuple.
+
+    Raises:
+        PredictorError: If there is none, or one is unknown.
+    """
+    if not models or not set(models) <= set(MEMBERS):
+        raise PredictorError("no such models", field="models", value=list(models), allowed=list(MEMBERS))
+    return tuple(models)
 
 
 def _part(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
