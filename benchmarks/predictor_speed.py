@@ -48,8 +48,8 @@ def speeds(predictor: LatencyPredictor, quick: bool) -> dict[str, float]:
     features = predictor.basis.features(rows)
     return {
         "adapt_ms": 1e3 * least(lambda: predictor.adapt(measured, latencies_ms), 50),
-        "predictions_per_second.from_genotypes": n / least(lambda: model.predict(rows), 3),
-        "predictions_per_second.from_features": n / least(lambda: model.parameters.predict(features), 3),
+        "from_genotypes_per_second": n / least(lambda: model.predict(rows), 3),
+        "from_features_per_second": n / least(lambda: model.parameters.predict(features), 3),
     }
 
 
