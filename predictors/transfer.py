@@ -61,14 +61,16 @@ ALONE_DEVIATIONS: Grid = (
 SPREADS = (0.3, 1.0, 2.0)
 """Factors on the sources' own spread."""
 
-NOISE_SPREAD = 0.7
+NOISE_SPREAD = 2.5
 """Deviation, in log units, of a setting's noise from that of a source."""
 
 NORMAL_90 = 1.6449
 """90 % quantile of the absolute value of a standard normal variable."""
 
-CAUTION = Caution(prior_measurements=0.25, estimated=8)
-"""Chosen where intervals of left-out sources and validation settings hold."""
+BELIEF, ESTIMATED = 100.0, 8
+"""Leave-one-out residuals of few and extreme references say little: the belief that the evidence's
+deviations are right weighs ``BELIEF / N^3`` measurements. With ``ESTIMATED`` degrees of freedom lost to
+Student's t, chosen where intervals of left-out sources and validation settings hold."""
 
 BIAS_DEVIATION = 0.1
 """Prior deviation of the constant."""
@@ -206,7 +208,7 @@ class LinearTransfer:
             targets=targets,
             noise_variances=levels,
             noise_log_prior=self._noise_log_prior,
-            caution=CAUTION,
+            caution=Caution(BELIEF / len(targets) ** 3, ESTIMATED),
         )
         return self._parameters(evidence, scale_ms, rounding, float(latencies_ms.min()))
 
