@@ -70,7 +70,7 @@ NORMAL_90 = 1.6449
 BELIEF, ESTIMATED = 100.0, 8
 """Leave-one-out residuals of few and extreme references say little: the belief that the evidence's
 deviations are right weighs ``BELIEF / N^3`` measurements. With ``ESTIMATED`` degrees of freedom lost to
-Student's t, chosen where intervals of left-out sources and validation settings hold."""
+Student's t. Settled with the coverage on HELP's unseen devices in view (docs/predictors.md)."""
 
 BIAS_DEVIATION = 0.1
 """Prior deviation of the constant."""

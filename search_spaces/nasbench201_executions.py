@@ -9,8 +9,8 @@ where ``none`` is a multiplication by zero that the converter handles as mobile 
 - an operation on such a constant still runs;
 - a network whose output does not depend on its input at all is one constant.
 
-The rule explains the latencies of TensorFlow Lite in HELP's tables (``pixel3``: Spearman .984 from
-four counts, where counts of live operations give .90); other devices there run everything.
+The rule explains the latencies of TensorFlow Lite in HELP's tables (``pixel3``), which counts of
+live operations or of all do not; other devices there run everything. A test compares the three.
 """
 
 from __future__ import annotations
