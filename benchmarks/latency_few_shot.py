@@ -53,7 +53,6 @@ class Job:
         split: Option of the config group.
         predictors: Options of the config group.
         samples: Measurements on the target.
-        only: Targets, where not all of the split's.
         lines: Whether linear transfer's source models are lines, which makes it fast: FBNet and Once-for-All,
             where latency is a sum over layers, and trees on 4,000 rows of 200 columns would take an hour.
     """
@@ -62,7 +61,6 @@ class Job:
     split: str
     predictors: tuple[str, ...]
     samples: tuple[int, ...] = (10,)
-    only: tuple[str, ...] = ()
     lines: bool = False
 
 
@@ -92,7 +90,7 @@ def run(quick: bool) -> dict[str, float]:
             protocol = FewShotProtocol(partial(_predictor, name, lines=job.lines), split, pool)
             start = time.perf_counter()
             for samples in job.samples:
-                found = dict(_scores(protocol, split, samples, seeds, job.only))
+                found = dict(_scores(protocol, split, samples, seeds))
                 results |= _metrics(f"{job.data}.{name}.{samples}", found)
             seconds = time.perf_counter() - start
             shown = results[f"{job.data}.{name}.{job.samples[-1]}.spearman_all"]
@@ -129,16 +127,15 @@ Key = tuple[str, str]
 
 
 def _scores(
-    protocol: FewShotProtocol, split: DeviceSplit, samples: int, seeds: Sequence[int], only: Sequence[str]
+    protocol: FewShotProtocol, split: DeviceSplit, samples: int, seeds: Sequence[int]
 ) -> Iterator[tuple[Key, list[dict[str, float]]]]:
     """For every target and query the figures of each seed."""
     found: dict[Key, list[dict[str, float]]] = {}
     for chosen in split.rounds:
         for seed in seeds:
             for target in chosen.targets:
-                if not only or target in only:
-                    for query, figures in _one(protocol, chosen, target, samples, seed).items():
-                        found.setdefault((target, query), []).append(figures)
+                for query, figures in _one(protocol, chosen, target, samples, seed).items():
+                    found.setdefault((target, query), []).append(figures)
     yield from found.items()
 
 
