@@ -26,11 +26,20 @@ class TensorJob(Record):
 
 @dataclass(frozen=True)
 class GraphJob(Record):
-    """One graph to load: an ONNX file, or (``path`` None) a module that the child builds."""
+    """One graph to load.
+
+    Args:
+        inputs, outputs: Of the graph, in order.
+        path: The file that the runner loads; None for a module that the child builds.
+        answers: npz file of the outputs that are expected of random inputs; None for no check.
+        tolerance: Relative error of outputs up to which a latency counts.
+    """
 
     inputs: tuple[TensorJob, ...]
     outputs: tuple[str, ...]
     path: str | None = None
+    answers: str | None = None
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class RoundJob(Record):
         import_paths: Where the parent finds modules (a user's own space or runner).
     """
 
-    SCHEMA: ClassVar[str] = "gnomon.round/1"
+    SCHEMA: ClassVar[str] = "gnomon.round/2"
 
     runner: str
     threads: int

@@ -55,6 +55,8 @@ class LocalDevice(Device):
 
     runner: ClassVar[str]
     """Class path of the runner."""
+    precisions: ClassVar[tuple[str, ...]] = ("fp32",)
+    """What ``precision`` may be."""
 
     def __init__(
         self,
@@ -70,6 +72,10 @@ class LocalDevice(Device):
             )
         if statistic not in STATISTICS:
             raise ConfigError("no such statistic", field="device.statistic", value=statistic, allowed=STATISTICS)
+        if precision not in self.precisions:
+            raise ConfigError(
+                f"not a precision of {self.name}", field="device.precision", value=precision, allowed=self.precisions
+            )
         self.threads = threads
         self.statistic = statistic
         self.precision = precision

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, cast
 
-from ..errors import ConfigError, MeasurementError
+from ..errors import ConfigError
 from ..records import Statistic
-from ..search_spaces import Deployable
+from ..search_spaces import Graph
 from .fingerprint import package_version
 from .jobs import GraphJob, ModelJob
-from .local import LocalDevice, Progress
-from .reference import reference_job
+from .local import Progress
+from .onnx_device import OnnxDevice
 from .runner import GraphFunction, Runner
 
 GRAPH_OPTIMIZATION = {
@@ -51,18 +51,18 @@ class OnnxRuntimeRunner(Runner):
         return run
 
 
-class OnnxRuntimeDevice(LocalDevice):
+class OnnxRuntimeDevice(OnnxDevice):
     """ONNX Runtime on this machine's CPU. Takes ONNX files; exports torch modules itself.
 
     Args:
         threads: Intra-op threads; one by default, as more are slower for small models.
         graph_optimization: ``none``, ``basic``, ``extended`` or ``all`` (ONNX Runtime's levels).
-        statistic, precision, on_progress: See :class:`LocalDevice`.
+        statistic, precision, on_progress: See :class:`~gnomon.devices.local.LocalDevice`.
     """
 
     name: ClassVar[str] = "onnxruntime"
-    accepts: ClassVar[Literal["torch", "onnx", "architecture"]] = "onnx"
     runner: ClassVar[str] = f"{__name__}.OnnxRuntimeRunner"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
 
     def __init__(
         self,
@@ -94,15 +94,5 @@ class OnnxRuntimeDevice(LocalDevice):
     def options(self) -> Mapping[str, Any]:
         return {"graph_optimization": self.graph_optimization}
 
-    def reference(self, folder: Path) -> ModelJob:
-        return reference_job(folder / "reference.onnx")
-
-    def prepare(self, deployable: Deployable, folder: Path) -> ModelJob:
-        if any(graph.onnx_path is None for graph in deployable.graphs.values()):
-            from ..export import export_deployable
-
-            deployable = export_deployable(deployable, folder)
-        for graph in deployable.graphs.values():
-            if graph.onnx_path is None or not graph.onnx_path.is_file():
-                raise MeasurementError("no such file", field="onnx_path", value=str(graph.onnx_path))
-        return ModelJob.of(deployable)
+    def convert(self, graph: Graph, folder: Path) -> Path:
+        return cast(Path, graph.onnx_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..records import Workload
+from ..search_spaces import Deployable, Graph, TensorSpec
 from .jobs import CallJob, GraphJob, ModelJob, TensorJob
 
 REFERENCE_NAME = "reference"
@@ -18,12 +19,17 @@ CHANNELS = 16
 LAYERS = 4
 
 
-def reference_job(path: Path | None = None) -> ModelJob:
-    """The reference as an ONNX file at ``path`` (written here), or as a module of the runner's own."""
-    if path is not None:
-        _write_onnx(path)
-    graph = GraphJob((TensorJob("input", INPUT_SHAPE),), ("output",), None if path is None else str(path))
+def reference_job() -> ModelJob:
+    """The reference as a module of the runner's own."""
+    graph = GraphJob((TensorJob("input", INPUT_SHAPE),), ("output",))
     return ModelJob(REFERENCE_NAME, {"main": graph}, (CallJob("main"),), Workload(INPUT_SHAPE[1:]))
+
+
+def reference_deployable(path: Path) -> Deployable:
+    """The reference as an ONNX file, written to ``path``."""
+    _write_onnx(path)
+    graph = Graph((TensorSpec("input", INPUT_SHAPE),), ("output",), onnx_path=path)
+    return Deployable(REFERENCE_NAME, Workload(INPUT_SHAPE[1:]), {"main": graph})
 
 
 def _write_onnx(path: Path) -> None:

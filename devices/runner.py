@@ -12,12 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError, MeasurementError
+from .answers import random_input, read_answers, relative_error
 from .jobs import GraphJob, ModelJob
 from .process import peak_memory_bytes, reset_peak_memory
 
@@ -84,8 +84,7 @@ class Session:
         self._jobs = {call.graph: model.graphs[call.graph] for call in model.plan}
         self._graphs = {name: runner.load(job, model) for name, job in self._jobs.items()}
         self._inputs = {
-            name: {t.name: runner.tensor(random_input(t.name, t.shape, t.dtype)) for t in job.inputs}
-            for name, job in self._jobs.items()
+            name: {t.name: runner.tensor(random_input(t)) for t in job.inputs} for name, job in self._jobs.items()
         }
 
     def run(self) -> tuple[float, dict[str, float]]:
@@ -107,16 +106,33 @@ class Session:
         return elapsed_ms(marks[0][1], marks[-1][1]), parts
 
     def check(self) -> None:
-        """Runs the plan once and looks at every output.
+        """Compares every graph's answers to its random inputs with those expected, where there are any,
+        then runs the plan once and looks at every output.
 
         Raises:
-            MeasurementError: If an output is not finite.
+            MeasurementError: If an output is not finite, or further from the expected than the
+                graph's tolerance.
         """
+        for name, job in self._jobs.items():
+            if job.answers is not None:
+                self._compare(name, job, job.answers)
         for name, outputs in self._calls():
             for output, tensor in zip(self._jobs[name].outputs, outputs, strict=False):
                 array = self._runner.array(tensor)
                 if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
                     raise MeasurementError(f"output {output!r} of graph {name!r} is not finite")
+
+    def _compare(self, name: str, job: GraphJob, answers: str) -> None:
+        expected = read_answers(answers)
+        outputs = self._graphs[name](self._inputs[name])
+        for output, tensor in zip(job.outputs, outputs, strict=True):
+            error = relative_error(self._runner.array(tensor), expected[output])
+            if not error <= job.tolerance:
+                raise MeasurementError(
+                    f"output {output!r} of graph {name!r} differs from the model's by {error:.2g} of its size",
+                    field="tolerance",
+                    value=job.tolerance,
+                )
 
     def _calls(self) -> Iterator[tuple[str, Sequence[Any]]]:
         """Runs the plan, one call at a time, feeding outputs to inputs of the calls that follow."""
@@ -134,20 +150,6 @@ class Session:
                 if call.feeds:
                     named = dict(zip(outputs, values, strict=False))
                     state.update({target: named[source] for source, target in call.feeds.items()})
-
-
-def random_input(name: str, shape: tuple[int, ...], dtype: str) -> Array:
-    """An input that depends on its name, shape and dtype only.
-
-    Floats are standard normal, integers 0 or 1 (valid as token indices of any vocabulary), booleans true.
-    """
-    rng = np.random.default_rng(crc32(f"{name}{shape}{dtype}".encode()))
-    kind = np.dtype(dtype)
-    if np.issubdtype(kind, np.floating):
-        return rng.standard_normal(shape).astype(kind)
-    if np.issubdtype(kind, np.bool_):
-        return np.ones(shape, dtype=kind)
-    return rng.integers(0, 2, shape).astype(kind)
 
 
 def import_class(path: str) -> Any:

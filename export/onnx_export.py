@@ -79,7 +79,7 @@ def file_name(graph: str) -> str:
 
 def _export_graph(graph: Graph, module: nn.Module | None, path: Path, metadata: Mapping[str, str], opset: int) -> Graph:
     if module is None:
-        module = _fresh(graph, path.name)
+        module = fresh_module(graph, path.name)
     proto = to_onnx(module, graph.inputs, graph.outputs, metadata=metadata, opset=opset, name=path.name)
     size = proto.ByteSize()
     if size > MAX_BYTES:
@@ -88,7 +88,12 @@ def _export_graph(graph: Graph, module: nn.Module | None, path: Path, metadata: 
     return Graph(graph.inputs, graph.outputs, onnx_path=path)
 
 
-def _fresh(graph: Graph, name: str) -> nn.Module:
+def fresh_module(graph: Graph, name: str = "the graph") -> nn.Module:
+    """The graph's torch module with its weights initialised under seed 0.
+
+    Raises:
+        ExportError: If the graph has no module.
+    """
     import torch
 
     if graph.module is None:

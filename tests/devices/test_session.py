@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from gnomon.devices import Protocol
+from gnomon.devices.answers import random_input
 from gnomon.devices.jobs import CallJob, GraphJob, ModelJob, Quantiles, RoundJob, TensorJob
-from gnomon.devices.runner import Runner, Session, import_class, random_input
+from gnomon.devices.runner import Runner, Session, import_class
 from gnomon.devices.worker import quantiles, time_runs, warm_up
 from gnomon.errors import DeviceError, MeasurementError
 from gnomon.records import Workload
@@ -79,11 +80,12 @@ def test_outputs_must_be_finite(seq2seq):
 
 
 def test_inputs_are_deterministic_and_valid():
-    assert np.array_equal(random_input("x", (2, 3), "float32"), random_input("x", (2, 3), "float32"))
-    assert not np.array_equal(random_input("x", (2, 3), "float32"), random_input("y", (2, 3), "float32"))
-    assert random_input("x", (50,), "float16").dtype == np.float16
-    assert set(random_input("tokens", (50,), "int64")) == {0, 1}
-    assert random_input("mask", (5,), "bool").all()
+    assert np.array_equal(random_input(TensorJob("x", (2, 3))), random_input(TensorJob("x", (2, 3))))
+    assert not np.array_equal(random_input(TensorJob("x", (2, 3))), random_input(TensorJob("y", (2, 3))))
+    assert not np.array_equal(random_input(TensorJob("x", (2, 3))), random_input(TensorJob("x", (2, 3)), seed=1))
+    assert random_input(TensorJob("x", (50,), "float16")).dtype == np.float16
+    assert set(random_input(TensorJob("tokens", (50,), "int64"))) == {0, 1}
+    assert random_input(TensorJob("mask", (5,), "bool")).all()
 
 
 class Sleeper:
@@ -135,3 +137,21 @@ def test_a_runner_that_cannot_be_imported(path):
 def test_unknown_runner_options_are_refused():
     with pytest.raises(DeviceError, match="unknown option"):
         Runner.__init__(Recorder(), 1, speed="fast")
+
+
+def test_a_latency_counts_only_if_the_answers_are_the_models(tmp_path):
+    class Doubling(Runner):
+        name = "doubling"
+
+        def load(self, graph, model):
+            return lambda inputs: [2.0 * inputs["input"]]
+
+    expected = 2.0 * random_input(TensorJob("input", (1, 4)))
+    np.savez(tmp_path / "answers.npz", output=expected)
+    graph = GraphJob((TensorJob("input", (1, 4)),), ("output",), answers=str(tmp_path / "answers.npz"), tolerance=1e-3)
+    model = ModelJob("doubled", {"main": graph}, (CallJob("main"),), Workload((4,)))
+    Session(Doubling(1), model).check()
+    for wrong, size in ((expected * 1.01, "0.0099"), (expected[:, :2], "inf"), (expected * 0.0, "")):
+        np.savez(tmp_path / "answers.npz", output=wrong)
+        with pytest.raises(MeasurementError, match=f"differs from the model's by {size}"):
+            Session(Doubling(1), model).check()
