@@ -9,20 +9,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEEL_ENV := build/wheel-env
 BENCHMARKS ?= $(filter-out tables,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
-DEV := $(VENV)/.installed-dev-demo-tables
+DEV := $(VENV)/.installed-dev+demo+tables+openvino+ncnn+remote
 PACKAGE := $(wildcard *.py */*.py */*/*.py conf/*.yaml conf/*/*.yaml reports/*.j2)
 comma := ,
 
 # CI and SLOW=1 add the slow tests; the soak tests run only by name (pytest -m soak).
 ifneq ($(strip $(filter-out false 0,$(CI)) $(filter-out 0,$(SLOW))),)
-TESTS := -m "not soak" --durations=15
+TESTS := -m "not soak and not runtime" --durations=15
 else
-TESTS := -m "not slow and not soak"
+TESTS := -m "not slow and not soak and not runtime"
 endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install search test lint format types imports wheel bench tables clean
+.PHONY: help install search test test-runtimes lint format types imports wheel bench tables clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,11 +32,14 @@ help:  ## List the targets
 
 install: $(DEV)  ## Install everything for development into .venv
 
-search: $(VENV)/.installed-demo-tables  ## Search with experiment=default; ARGS="experiment=quick device=..." instead
+search: $(VENV)/.installed-demo+tables  ## Search with experiment=default; ARGS="experiment=quick device=..." instead
 	$(BIN)/gnomon search $(or $(ARGS),experiment=default)
 
 test: $(DEV)  ## Run the tests; SLOW=1 or CI=true adds the slow ones; ARGS="tests/search -k ..." picks
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+test-runtimes: $(VENV)/.installed-dev+demo+tables+all-runtimes  ## Test every runtime that installs here: minutes, gigabytes
+	$(BIN)/python -m pytest -m "runtime and not soak" $(ARGS)
 
 lint: $(DEV)  ## Check style: ruff check, ruff format
 	$(BIN)/ruff check .
@@ -73,9 +76,9 @@ $(BIN)/python:
 	    f"Gnomon needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}.\nGive another one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# .installed-dev-demo stands for the extras dev and demo.
+# .installed-dev+demo stands for the extras dev and demo.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(subst -,$(comma),$*)]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(subst +,$(comma),$*)]'
 	@touch $@
 
 $(WHEEL_ENV)/.built: $(PACKAGE) pyproject.toml $(DEV)
