@@ -1,7 +1,7 @@
 """Adapt a predictor to one device from a few latencies, measured now or before; write the model.
 
 gnomon predictor adapt bundle=bundles/gnomon-nasbench201 from=references.json to=adapted/board
-gnomon predictor adapt space=mobile_cnn device=onnxruntime n=10              measures here, now
+gnomon predictor adapt space=mobile_cnn device=onnxruntime n=10 refine=5     measures here, now
 gnomon predictor adapt bundle=BUNDLE device=recorded device.column=raspi4    a published device
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...cli import Options
     from ...devices import Device, Protocol
     from ...predictors import LatencyModel, LatencyPredictor
+    from ...records import Measurement
     from ...search_spaces import Genotypes
     from ._making import Made
 
@@ -107,7 +108,8 @@ def _from_file(path: Path, made: Made) -> Measured:
 
 
 def _from_device(config: DictConfig, made: Made) -> Measured:
-    """Measures the references; what fails is left out, if enough remains.
+    """Measures the references, then where the predictor is least sure; what fails is left out, if
+    enough remains.
 
     Raises:
         MeasurementError: If too few could be measured.
@@ -118,12 +120,25 @@ def _from_device(config: DictConfig, made: Made) -> Measured:
 
     device, protocol = _device(config)
     seed = checked_integer(config.seed, "seed", 0)
-    rows = made.predictor.references(checked_integer(config.n, "n", 1), seed=seed)
-    deployables = [made.space.deployable(made.space.config(row)) for row in rows]
+    refine = checked_integer(config.refine, "refine", 0)
     store = MeasurementStore(Path(config.store).absolute())
+
+    def measure(rows: Genotypes, progress: Any) -> list[Measurement]:
+        deployables = [made.space.deployable(made.space.config(row)) for row in rows]
+        return measure_all(device, protocol, store, deployables, seed=seed, progress=progress)
+
+    rows = made.predictor.references(checked_integer(config.n, "n", 1), seed=seed)
     with _bar() as progress:
-        results = measure_all(device, protocol, store, deployables, seed=seed, progress=progress)
+        results = measure(rows, progress)
     good = [i for i, m in enumerate(results) if m.verdict != "failed"]
+    for step in range(refine if len(good) >= made.predictor.minimum else 0):
+        latencies = np.array([results[i].latency_ms for i in good])
+        row = _least_sure(made.predictor, rows[good], latencies, exclude=rows, seed=(seed, step))
+        if row is None:
+            break
+        rows = np.concatenate([rows, row[None]])
+        results += measure(row[None], None)
+        good = [i for i, m in enumerate(results) if m.verdict != "failed"]
     failed = [f"{m.architecture}: {m.error}" for m in results if m.verdict == "failed"]
     if len(good) < made.predictor.minimum:
         raise MeasurementError(
@@ -134,6 +149,25 @@ def _from_device(config: DictConfig, made: Made) -> Measured:
     details = {"setting": first.setting.to_dict(), "fingerprint": first.fingerprint.to_dict(), "failed": failed}
     latencies = np.array([results[i].latency_ms for i in good])
     return Measured(rows[good], latencies, first.setting.device, first.setting.id, first.statistic, details)
+
+
+def _least_sure(
+    predictor: LatencyPredictor,
+    genotypes: Genotypes,
+    latencies_ms: npt.NDArray[np.float64],
+    *,
+    exclude: Genotypes,
+    seed: tuple[int, int],
+) -> Genotypes | None:
+    """Of random architectures the one ``(D,)`` with the largest relative deviation, given what was
+    measured; None if every one of them is in ``exclude``."""
+    pool = predictor.space.sample(SAMPLE, np.random.default_rng(seed))
+    pool = pool[~(pool[:, None] == exclude[None]).all(axis=2).any(axis=1)]
+    if not len(pool):
+        return None
+    mean, deviation = predictor.adapt(genotypes, latencies_ms).predict(pool)
+    row: Genotypes = pool[int(np.argmax(deviation / mean))]
+    return row
 
 
 def _device(config: DictConfig) -> tuple[Device, Protocol]:
@@ -203,7 +237,7 @@ def _print_plan(config: DictConfig, made: Made, options: Options) -> None:
     n = 0
     if config["from"] is None:
         device, protocol = _device(config)
-        n = int(config.n)
+        n = int(config.n) + int(config.refine)
         seconds = 0.0 if device.accepts == "architecture" else n * protocol.time_cap_s * protocol.processes
     if options.json:
         print(json.dumps({"predictor": made.option, "measurements": n, "measuring_s": seconds, "folder": config.to}))

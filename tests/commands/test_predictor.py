@@ -195,6 +195,14 @@ def test_a_device_is_measured_through_the_store(here, capsys):
     assert (again["settings"], again["architectures"]) == (["recorded_watch"], 6)
 
 
+def test_more_is_measured_where_the_predictor_is_least_sure(here, capsys):
+    gnomon(capsys, "adapt", "space=nasbench201", *WATCH, "n=6", "to=few")
+    gnomon(capsys, "adapt", "space=nasbench201", *WATCH, "n=6", "refine=3", "to=more")
+    few, keys = (load_model(here / name)[1].architectures for name in ("few", "more"))
+    assert keys[:6] == few
+    assert len(set(keys)) == len(keys) == 9
+
+
 def test_too_few_to_leave_one_out_is_said(here, capsys):
     printed = gnomon(capsys, "adapt", "space=nasbench201", *WATCH, "n=3", "to=mine")
     assert "too few to leave one out" in printed
