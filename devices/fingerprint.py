@@ -66,9 +66,12 @@ def package_version(package: str) -> str:
 
 @cache
 def _memory_bytes() -> int:
-    import psutil
+    try:  # psutil is not asked of a remote host
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        import psutil
 
-    return int(psutil.virtual_memory().total)
+        return int(psutil.virtual_memory().total)
 
 
 @cache

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
@@ -38,6 +38,17 @@ class RoundResult:
     errors: dict[int, str] = field(default_factory=dict)
 
 
+class DeviceLostError(DeviceError):
+    """The machine that measures cannot be reached any more. A study goes on when it is back.
+
+    ``result`` holds what it measured in its last round.
+    """
+
+    def __init__(self, problem: str, *, result: RoundResult | None = None, **details: Any) -> None:
+        super().__init__(problem, **details)
+        self.result = RoundResult() if result is None else result
+
+
 @dataclass(frozen=True)
 class _Death:
     """How a child ended before it was done; ``model`` is what it was busy with, if anything."""
@@ -46,20 +57,43 @@ class _Death:
     reason: str
 
 
-def run_round(job: RoundJob, on_model: Callable[[int], None] | None = None) -> RoundResult:
+def run_here(
+    job: RoundJob,
+    on_model: Callable[[int], None] | None = None,
+    *,
+    on_start: Callable[[int], None] | None = None,
+    result: RoundResult | None = None,
+) -> RoundResult:
+    """:func:`run_round` on the quietest cores of this machine, while nobody else measures on it."""
+    # The look for a quiet core lets a waiting worker take its turn.
+    cpus = quiet_cores(job.threads) if job.protocol.pin else ()
+    placed = replace(job, cpus=cpus, realtime=job.protocol.realtime and realtime_is_safe(cpus))
+    with machine_to_oneself():
+        return run_round(placed, on_model, on_start=on_start, result=result)
+
+
+def run_round(
+    job: RoundJob,
+    on_model: Callable[[int], None] | None = None,
+    *,
+    on_start: Callable[[int], None] | None = None,
+    result: RoundResult | None = None,
+) -> RoundResult:
     """Times every model of ``job`` in a child process, and in further ones after a crash or hang.
 
     Args:
         job: The round.
         on_model: Called with a model's index when it has a result or failed.
+        on_start: Called with a model's index when it is loaded and timed.
+        result: Filled as results come, for whoever wants them before the round ends.
 
     Raises:
         DeviceError: If the runtime does not start, or cannot run the reference model.
     """
-    result = RoundResult()
+    result = RoundResult() if result is None else result
     waiting, suspects = list(range(len(job.models))), dict[int, str]()
     while waiting:
-        death = _run_process(job, waiting, result, on_model)
+        death = _run_process(job, waiting, result, on_model, on_start)
         done = result.samples.keys() | result.errors.keys()
         if death is None:
             break
@@ -68,7 +102,7 @@ def run_round(job: RoundJob, on_model: Callable[[int], None] | None = None) -> R
         suspects[death.model] = death.reason
         waiting = [index for index in waiting if index not in done and index not in suspects]
     for index in suspects:
-        death = _run_process(job, [index], result, on_model)
+        death = _run_process(job, [index], result, on_model, on_start)
         if death is not None:
             result.errors[index] = f"{death.reason} (twice, the second time alone)"
             if on_model:
@@ -77,7 +111,11 @@ def run_round(job: RoundJob, on_model: Callable[[int], None] | None = None) -> R
 
 
 def _run_process(
-    job: RoundJob, indices: list[int], result: RoundResult, on_model: Callable[[int], None] | None
+    job: RoundJob,
+    indices: list[int],
+    result: RoundResult,
+    on_model: Callable[[int], None] | None,
+    on_start: Callable[[int], None] | None,
 ) -> _Death | None:
     """One child for the models ``indices``; what it measured is added to ``result``."""
     busy: int | None = None
@@ -98,6 +136,8 @@ def _run_process(
             if kind == "start":
                 busy = None if event["model"] == REFERENCE else indices[event["model"]]
                 deadline = time.monotonic() + job.protocol.timeout_s
+                if on_start and busy is not None:
+                    on_start(busy)
             elif kind in ("result", "failed"):
                 index = indices[event["model"]]
                 if kind == "result":
@@ -188,15 +228,28 @@ class Child:
 
 def quiet_cores(n: int, window_s: float = 0.1) -> tuple[int, ...]:
     """The ``n`` least busy cores that this process may use; empty where nothing can be pinned."""
-    import psutil
-
     if not hasattr(os, "sched_getaffinity"):
         return ()
     allowed = sorted(os.sched_getaffinity(0))
     if n >= len(allowed):
         return tuple(allowed) if n == len(allowed) else ()
-    busy = psutil.cpu_percent(window_s, percpu=True)
-    return tuple(sorted(allowed, key=lambda core: busy[core] if core < len(busy) else 0.0)[:n])
+    before = _busy_ticks()
+    time.sleep(window_s)
+    after = _busy_ticks()
+    return tuple(sorted(allowed, key=lambda core: after.get(core, 0) - before.get(core, 0))[:n])
+
+
+def _busy_ticks() -> dict[int, int]:
+    """Clock ticks since the start, by core, that were neither idle nor waited for a disk: Linux's own
+    counters, as a remote host need not have psutil."""
+    ticks: dict[int, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/stat").read_text().splitlines():
+            name, *counts = line.split()
+            if name.startswith("cpu") and name != "cpu":
+                user, nice, system, _, _, *others = map(int, counts)
+                ticks[int(name[3:])] = user + nice + system + sum(others[:3])  # interrupts and stolen time
+    return ticks
 
 
 def realtime_is_safe(cpus: tuple[int, ...]) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +20,7 @@ from ..records import STATISTICS, Fingerprint, Measurement, Setting, Statistic, 
 from ..search_spaces import Deployable
 from .base import Device
 from .fingerprint import cpu_model, machine_fingerprint
-from .isolation import machine_to_oneself, quiet_cores, realtime_is_safe, run_round
+from .isolation import DeviceLostError, RoundResult, run_here
 from .jobs import ModelJob, RoundJob, Sample
 from .protocol import Protocol
 from .reference import reference_job
@@ -65,11 +67,8 @@ class LocalDevice(Device):
         precision: str = "fp32",
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        cores = os.cpu_count() or 1
-        if not 1 <= threads <= cores:
-            raise ConfigError(
-                "not a number of threads here", field="device.threads", value=threads, allowed=f"1 to {cores}"
-            )
+        if threads < 1:  # the cores are counted where it runs, which may be another machine
+            raise _too_many_or_few(threads, os.cpu_count() or 1)
         if statistic not in STATISTICS:
             raise ConfigError("no such statistic", field="device.statistic", value=statistic, allowed=STATISTICS)
         if precision not in self.precisions:
@@ -92,9 +91,18 @@ class LocalDevice(Device):
         """What computes: the processor's name, or the accelerator's."""
         return cpu_model()
 
+    def cores(self) -> int:
+        """Cores of the machine that computes."""
+        return os.cpu_count() or 1
+
     def options(self) -> Mapping[str, Any]:
         """Options of the runner that change latency."""
         return {}
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments that make an equal device: what a remote host rebuilds it from."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "on_progress"]
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def reference(self, folder: Path) -> ModelJob:
         """The reference model as this runner takes it; files go into ``folder``."""
@@ -110,6 +118,15 @@ class LocalDevice(Device):
 
     def check(self, deployable: Deployable) -> None:
         """Raises DeviceError if this kind of deployable is not for this device."""
+
+    def run_round(self, job: RoundJob, on_model: Callable[[int], None] | None) -> RoundResult:
+        """Times the models of one round where this device computes: see
+        :func:`~gnomon.devices.isolation.run_round`.
+
+        Raises:
+            DeviceLostError: If that machine went away; what came before is kept.
+        """
+        return run_here(job, on_model)
 
     # ---- The contract ----------------------------------------------------------------------
 
@@ -127,8 +144,10 @@ class LocalDevice(Device):
             raise DeviceError(reason, field="device", value=self.name)
         for deployable in deployables:
             self.check(deployable)
+        if self.threads > self.cores():
+            raise _too_many_or_few(self.threads, self.cores())
         with tempfile.TemporaryDirectory(prefix="gnomon-") as folder:
-            return iter(_Measuring(self, deployables, protocol, seed, Path(folder)).run())
+            return _Measuring(self, deployables, protocol, seed, Path(folder)).run()
 
 
 class _Measuring:
@@ -151,13 +170,26 @@ class _Measuring:
             self._samples[index] = []
         self._reference = device.reference(folder) if protocol.interleave and self._jobs else None
 
-    def run(self) -> list[Measurement]:
+    def run(self) -> Iterator[Measurement]:
+        lost: DeviceLostError | None = None
         for number in range(self._protocol.processes):
             unfinished = [index for index in self._jobs if not self._finished(index)]
             if not unfinished:
                 break
-            self._round(number, unfinished)
-        return [self._measurement(index) for index in range(len(self._deployables))]
+            try:
+                self._round(number, unfinished)
+            except DeviceLostError as error:
+                lost = error
+                break
+        # Without the machine, what has no sample has no measurement, and nothing after it has its place.
+        known = range(len(self._deployables))
+        measured = [
+            self._measurement(index)
+            for index in takewhile(lambda i: lost is None or self._samples[i] or i in self._errors, known)
+        ]
+        if lost is not None and not measured:
+            raise lost
+        return _until_lost(measured, lost if len(measured) < len(known) else None)
 
     def _finished(self, index: int) -> bool:
         """Failed, or within the target: later rounds time the others only."""
@@ -177,27 +209,29 @@ class _Measuring:
     def _round(self, number: int, indices: list[int]) -> None:
         rng = np.random.default_rng((self._seed, number))
         order = [indices[i] for i in rng.permutation(len(indices))]
-        job = self._job(order)  # looks for a quiet core meanwhile, which lets a waiting worker take its turn
-        with machine_to_oneself():
-            result = run_round(job, self._reporter(number, order))
+        try:
+            result = self._device.run_round(self._job(order), self._reporter(number, order))
+        except DeviceLostError as error:
+            self._keep(error.result, order)
+            raise
+        self._keep(result, order)
+
+    def _keep(self, result: RoundResult, order: list[int]) -> None:
         for position, sample in result.samples.items():
             self._samples[order[position]].append(sample)
         for position, error in result.errors.items():
             self._errors[order[position]] = error
 
     def _job(self, order: list[int]) -> RoundJob:
-        device, protocol = self._device, self._protocol
-        cpus = quiet_cores(device.threads) if protocol.pin else ()
+        device = self._device
         return RoundJob(
             device.runner,
             device.threads,
             device.options(),
             tuple(self._jobs[index] for index in order),
-            protocol,
+            self._protocol,
             self._reference,
-            cpus,
-            protocol.realtime and realtime_is_safe(cpus),
-            tuple(os.path.abspath(path) for path in sys.path),
+            import_paths=tuple(os.path.abspath(path) for path in sys.path),
         )
 
     def _reporter(self, number: int, order: list[int]) -> Callable[[int], None] | None:
@@ -216,10 +250,8 @@ class _Measuring:
         deployable, samples, device = self._deployables[index], self._samples[index], self._device
         error = self._errors.get(index)
         summary = self._summary(index) if samples and error is None else None
-        fingerprint = machine_fingerprint(
-            device.runtime(),
-            device.threads,
-            device.precision,
+        fingerprint = replace(
+            device.fingerprint(),
             pinned=bool(samples) and all(s.pinned for s in samples),
             realtime=bool(samples) and all(s.realtime for s in samples),
         )
@@ -249,3 +281,14 @@ class _Measuring:
             peak_memory_bytes=summary.peak_memory_bytes,
             drift=summary.drift,
         )
+
+
+def _until_lost(measured: Sequence[Measurement], lost: DeviceLostError | None) -> Iterator[Measurement]:
+    """What was measured, and then the loss: whoever stores one measurement after the other keeps these."""
+    yield from measured
+    if lost is not None:
+        raise lost
+
+
+def _too_many_or_few(threads: int, cores: int) -> ConfigError:
+    return ConfigError("not a number of threads here", field="device.threads", value=threads, allowed=f"1 to {cores}")

@@ -173,11 +173,25 @@ def test_realtime_only_where_the_machine_stays_usable(monkeypatch):
 
 def test_quiet_cores_prefers_the_idle_one(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr(psutil, "cpu_percent", lambda *_, **__: [90.0, 5.0, 50.0])
+    ticks = iter([{0: 100, 1: 900, 2: 0}, {0: 190, 1: 905, 2: 50}] * 3)
+    monkeypatch.setattr(isolation, "_busy_ticks", lambda: next(ticks))
     assert quiet_cores(1) == (1,)
     assert set(quiet_cores(2)) == {1, 2}
     assert set(quiet_cores(3)) == {0, 1, 2}
     assert quiet_cores(4) == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's counters")
+def test_the_ticks_of_a_busy_core_grow():
+    core = min(os.sched_getaffinity(0))
+    before = isolation._busy_ticks()
+    code = (
+        f"import os, time; os.sched_setaffinity(0, {{{core}}}); end = time.time() + 0.5\nwhile time.time() < end: pass"
+    )
+    subprocess.run([sys.executable, "-S", "-c", code], check=True)
+    after = isolation._busy_ticks()
+    assert set(after) == set(before) >= os.sched_getaffinity(0)
+    assert after[core] - before[core] >= 20
 
 
 def test_one_measurement_at_a_time_on_a_machine(tmp_path, monkeypatch):

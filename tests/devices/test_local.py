@@ -42,7 +42,7 @@ def rounds(monkeypatch):
                 on_model(index)
         return result
 
-    monkeypatch.setattr(local, "run_round", run_round)
+    monkeypatch.setattr(local, "run_here", run_round)
     return orders, values
 
 
@@ -105,7 +105,6 @@ def test_a_device_that_is_missing_says_so(onnx_models, quick, monkeypatch):
     ("arguments", "message"),
     [
         ({"threads": 0}, r"device\.threads=0.*allowed: 1 to"),
-        ({"threads": 10_000}, r"allowed: 1 to"),
         ({"statistic": "mean"}, r"device\.statistic='mean'.*minimum, p10, median, p90"),
         ({"graph_optimization": "max"}, r"device\.graph_optimization='max'.*none, basic, extended, all"),
     ],
@@ -113,6 +112,11 @@ def test_a_device_that_is_missing_says_so(onnx_models, quick, monkeypatch):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
         OnnxRuntimeDevice(**arguments)
+
+
+def test_more_threads_than_cores(onnx_models, quick):
+    with pytest.raises(ConfigError, match=r"device\.threads=10000.*allowed: 1 to"):
+        OnnxRuntimeDevice(threads=10_000).measure(onnx_models, quick)
 
 
 def test_a_worker_starts_without_torch():
