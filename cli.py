@@ -2,8 +2,9 @@
 
 A command is one module in ``commands/``: its docstring is its help, ``CONFIG`` names its primary
 config, ``run(config, options)`` does the work and returns the exit code. A package in ``commands/`` is
-a group of such modules, called by two words (``gnomon predictor train``). Nothing heavy is imported
-before a command runs, so that ``--help`` is instant.
+a group of such modules, called by two words (``gnomon predictor train``); one that has a ``run`` itself
+is a command as well (``gnomon measure``). Nothing heavy is imported before a command runs, so that
+``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     name, *rest = words
     command = load_command(name)
-    if is_group(command):
+    if is_group(command) and ((rest[:1] and rest[0] in command_names(name)) or not hasattr(command, "run")):
         if not rest or rest[0] in ("--help", "-h", "help"):
             print(group_help(name, command))
             return 0
@@ -132,7 +133,7 @@ def load_command(name: str, group: str = "") -> ModuleType:
 
 
 def is_group(command: ModuleType) -> bool:
-    """Whether a command only holds others."""
+    """Whether a command holds others."""
     return hasattr(command, "__path__")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ class DevicePool:
         features: ``(N, F)``; None unless the pool is feature-only.
         feature_names: ``(F,)``.
         notes: What a reader left out or changed, by setting.
+        provenance: What is known of how a setting was measured, as JSON, by setting.
 
     Raises:
         DataError: If shapes disagree, settings repeat, or a latency is neither positive nor NaN.
@@ -48,6 +50,7 @@ class DevicePool:
     features: FloatArray | None = None
     feature_names: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = self.genotypes if self.features is None else self.features
@@ -117,7 +120,14 @@ class DevicePool:
         """The same rows in these settings only, in this order."""
         columns = [self._index(name) for name in settings]
         notes = {name: self.notes[name] for name in settings if name in self.notes}
-        return replace(self, settings=tuple(settings), latencies_ms=self.latencies_ms[:, columns], notes=notes)
+        provenance = {name: self.provenance[name] for name in settings if name in self.provenance}
+        return replace(
+            self,
+            settings=tuple(settings),
+            latencies_ms=self.latencies_ms[:, columns],
+            notes=notes,
+            provenance=provenance,
+        )
 
     def rows(self, index: npt.NDArray[np.int64]) -> DevicePool:
         """Some rows, in this order."""

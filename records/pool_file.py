@@ -33,6 +33,7 @@ def save_pool(pool: DevicePool, path: Path) -> None:
         "space": None if pool.space is None else pool.space.spec(),
         "feature_names": list(pool.feature_names),
         "notes": dict(pool.notes),
+        "provenance": {name: dict(known) for name, known in pool.provenance.items()},
     }
     arrays: dict[str, npt.NDArray[Any]] = {"latencies_ms": pool.latencies_ms}
     if pool.genotypes is not None:
@@ -75,6 +76,7 @@ def load_pool(path: str | Path) -> DevicePool:
             arrays.get("features"),
             tuple(header["feature_names"]),
             header["notes"],
+            header.get("provenance", {}),
         )
     except (KeyError, TypeError) as error:
         raise SchemaError(f"{path} is not a whole pool: {error}") from error

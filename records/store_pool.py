@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,12 @@ from .store import MeasurementStore
 ID_LENGTH = 8
 
 
-def pool_from_store(store: MeasurementStore, space: SearchSpace, statistic: Statistic = "minimum") -> DevicePool:
+def pool_from_store(
+    store: MeasurementStore,
+    space: SearchSpace,
+    statistic: Statistic = "minimum",
+    names: Mapping[str, str] | None = None,
+) -> DevicePool:
     """Every setting that measured architectures of ``space``, as columns.
 
     Settings are named by their device, followed by the first characters of their identity where
@@ -28,6 +35,7 @@ def pool_from_store(store: MeasurementStore, space: SearchSpace, statistic: Stat
         store: Of measurements.
         space: Whose architectures to take; size of image and number of classes included.
         statistic: Which of a measurement's statistics to take.
+        names: Names of columns by the identity of their setting; other settings are left out.
 
     Raises:
         DataError: If the store holds no such measurement, or the statistic is unknown.
@@ -41,6 +49,8 @@ def pool_from_store(store: MeasurementStore, space: SearchSpace, statistic: Stat
     ids: dict[str, tuple[Genotypes, str] | None] = {}
     for deployable_id, measurement in store.entries():
         if measurement.verdict == "failed" or getattr(measurement, statistic) is None:
+            continue
+        if names is not None and measurement.setting.id not in names:
             continue
         key = measurement.architecture
         if key not in ids:
@@ -64,8 +74,35 @@ def pool_from_store(store: MeasurementStore, space: SearchSpace, statistic: Stat
     latencies = np.full((len(rows), len(columns)), np.nan)
     for (row, identity), measurement in best.items():
         latencies[row, columns[identity]] = getattr(measurement, statistic)
-    source = f"measurement store {store.path}, {statistic}"
-    return DevicePool(_names(list(settings.values())), latencies, source, space, np.stack(genotypes))
+    columns_names = _names(list(settings.values())) if names is None else tuple(names[i] for i in settings)
+    by_setting: dict[str, list[Measurement]] = {identity: [] for identity in settings}
+    for (_, identity), measurement in best.items():
+        by_setting[identity].append(measurement)
+    return DevicePool(
+        columns_names,
+        latencies,
+        f"measured by gnomon, {statistic}",
+        space,
+        np.stack(genotypes),
+        provenance={
+            name: _provenance(measured) for name, measured in zip(columns_names, by_setting.values(), strict=True)
+        },
+    )
+
+
+def _provenance(measurements: list[Measurement]) -> dict[str, Any]:
+    """Setting, machine, protocol and quality of one column's measurements, as JSON."""
+    ordered = sorted(measurements, key=lambda m: m.timestamp)
+    last = ordered[-1]
+    return {
+        "setting": last.setting.to_dict(),
+        "fingerprint": last.fingerprint.to_dict(),
+        "statistic": last.statistic,
+        "protocols": sorted({m.protocol for m in ordered}),
+        "verdicts": dict(Counter(m.verdict for m in ordered)),
+        "first": ordered[0].timestamp,
+        "last": last.timestamp,
+    }
 
 
 def _identity(space: SearchSpace, key: str) -> tuple[Genotypes, str] | None:

@@ -21,11 +21,13 @@ def measure_all(
     *,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    chunk: int = CHUNK,
 ) -> list[Measurement]:
     """One measurement per deployable, in order; new ones are stored chunk by chunk.
 
     Args:
         progress: Called with (done, total).
+        chunk: Deployables that are measured together.
     """
     results: dict[int, Measurement] = {}
     for index, deployable in enumerate(deployables):
@@ -36,10 +38,10 @@ def measure_all(
     missing = [i for i in range(len(deployables)) if i not in results]
     if progress is not None:
         progress(len(results), len(deployables))
-    for start in range(0, len(missing), CHUNK):
-        chunk = missing[start : start + CHUNK]
-        measured = device.measure([deployables[i] for i in chunk], protocol, seed=seed + start)
-        for index, measurement in zip(chunk, measured, strict=True):
+    for start in range(0, len(missing), chunk):
+        part = missing[start : start + chunk]
+        measured = device.measure([deployables[i] for i in part], protocol, seed=seed + start)
+        for index, measurement in zip(part, measured, strict=True):
             store.put(deployables[index].id, measurement)
             results[index] = measurement
         if progress is not None:

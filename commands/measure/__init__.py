@@ -3,6 +3,7 @@
 gnomon measure from=model.onnx
 gnomon measure space=mobile_cnn architecture=mobilenet_v2 device=torch_cpu
 gnomon measure architecture=runs/STUDY/models/ID/architecture.json protocol=thorough
+gnomon measure pool space=mobile_cnn to=pool.npz      many networks in many settings (see its --help)
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from ..cli import Options
-    from ..records import Measurement
+    from ...cli import Options
+    from ...records import Measurement
 
 CONFIG = "measure"
 
 
 def run(config: DictConfig, options: Options) -> int:
     """Measures and prints; exit code 1 if the measurement failed."""
-    from ..devices import Device, Protocol
-    from ..errors import ConfigError, DeviceError
-    from ..records.store import MeasurementStore
-    from ..search.instantiate import instantiate
-    from ..search.measuring import measure_all
-    from ._architectures import deployable_of
+    from ...devices import Device, Protocol
+    from ...errors import ConfigError, DeviceError
+    from ...records.store import MeasurementStore
+    from ...search.instantiate import instantiate
+    from ...search.measuring import measure_all
+    from .._architectures import deployable_of
 
     for name, least in (("batch", 1), ("seed", 0)):
         if not isinstance(config[name], int) or config[name] < least:
