@@ -83,7 +83,8 @@ def _exported(deployable: Deployable, folder: Path, modules: Mapping[str, nn.Mod
         return deployable
     from ..export import export_deployable
 
-    return export_deployable(deployable, folder, modules=modules)
+    # What is measured has fresh weights and is thrown away: only its graph must be the exporter's.
+    return export_deployable(deployable, folder, modules=modules, direct=True)
 
 
 def _fresh(graph: Graph) -> nn.Module:

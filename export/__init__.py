@@ -2,6 +2,8 @@
 
 from .card import ModelCard, read_card, render_card, write_card
 from .check import check_exported, check_onnx
+from .direct import to_onnx_directly, to_onnx_quickly
+from .direct_tape import NotDirectError
 from .metadata import ModelMetadata, read_metadata
 from .onnx_export import DEFAULT_OPSET, export_deployable
 from .package import ExportedModel, build_model, export_model, load_architecture, load_model
@@ -11,6 +13,7 @@ __all__ = [
     "ExportedModel",
     "ModelCard",
     "ModelMetadata",
+    "NotDirectError",
     "build_model",
     "check_exported",
     "check_onnx",
@@ -21,5 +24,7 @@ __all__ = [
     "read_card",
     "read_metadata",
     "render_card",
+    "to_onnx_directly",
+    "to_onnx_quickly",
     "write_card",
 ]

@@ -35,6 +35,7 @@ def export_deployable(
     modules: Mapping[str, nn.Module] | None = None,
     metadata: Mapping[str, str] | None = None,
     opset: int = DEFAULT_OPSET,
+    direct: bool = False,
 ) -> Deployable:
     """Exports every graph of ``deployable`` that is still a torch module.
 
@@ -49,6 +50,8 @@ def export_deployable(
         modules: Trained modules by graph name; for the others the graph's factory is called.
         metadata: Text stored in each file, see :func:`gnomon.export.read_metadata`.
         opset: Version of the ONNX operator set.
+        direct: Write what :mod:`.direct` knows without torch's exporter, in a fiftieth of the time, and
+            leave only the rest to it. The files' metadata say who wrote them (``exporter``).
 
     Returns:
         The same deployable with ``onnx_path`` for each graph.
@@ -66,7 +69,7 @@ def export_deployable(
     exported = {
         name: graph
         if graph.onnx_path is not None and name not in modules
-        else _export_graph(graph, modules.get(name), folder / file_name(name), metadata or {}, opset)
+        else _export_graph(graph, modules.get(name), folder / file_name(name), metadata or {}, opset, direct)
         for name, graph in deployable.graphs.items()
     }
     return Deployable(deployable.name, deployable.workload, exported, deployable.plan, deployable.architecture)
@@ -77,10 +80,17 @@ def file_name(graph: str) -> str:
     return "model.onnx" if graph == "main" else f"{graph}.onnx"
 
 
-def _export_graph(graph: Graph, module: nn.Module | None, path: Path, metadata: Mapping[str, str], opset: int) -> Graph:
+def _export_graph(
+    graph: Graph, module: nn.Module | None, path: Path, metadata: Mapping[str, str], opset: int, direct: bool
+) -> Graph:
     if module is None:
         module = fresh_module(graph, path.name)
-    proto = to_onnx(module, graph.inputs, graph.outputs, metadata=metadata, opset=opset, name=path.name)
+    if direct:
+        from .direct import to_onnx_quickly
+
+        proto = to_onnx_quickly(module, graph.inputs, graph.outputs, metadata=metadata, opset=opset, name=path.name)
+    else:
+        proto = to_onnx(module, graph.inputs, graph.outputs, metadata=metadata, opset=opset, name=path.name)
     size = proto.ByteSize()
     if size > MAX_BYTES:
         raise ExportError(f"{path.name} would be {size / 2**30:.1f} GiB", allowed="up to 2 GiB in one ONNX file")
@@ -142,7 +152,7 @@ def to_onnx(
     proto = _anonymous(program)
     for key, value in sorted((metadata or {}).items()):
         proto.metadata_props.add(key=key, value=value)
-    _check_interface(proto, inputs, outputs, name)
+    check_interface(proto, inputs, outputs, name)
     found = next((o.version for o in proto.opset_import if not o.domain), None)
     if found != opset:
         raise ExportError(f"torch wrote {name} with opset {found}", field="opset", value=opset, allowed=f"{found}")
@@ -198,7 +208,7 @@ def _dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> tuple[dict[int, object], 
     return tuple({axis: dims[name] for axis, name in spec.dynamic_axes.items()} for spec in inputs)
 
 
-def _check_interface(proto: ModelProto, inputs: tuple[TensorSpec, ...], outputs: tuple[str, ...], name: str) -> None:
+def check_interface(proto: ModelProto, inputs: tuple[TensorSpec, ...], outputs: tuple[str, ...], name: str) -> None:
     """torch may fix an axis or drop an unused input without a word."""
     found = [value.name for value in proto.graph.input]
     if found != [spec.name for spec in inputs]:
