@@ -40,7 +40,7 @@ WARMUP_SHARE = 0.1
 
 def main() -> int:
     """Runs one round; the exit code is 0 when every event was written."""
-    events = _claim_standard_output()
+    events = claim_standard_output()
     job = RoundJob.from_json(sys.stdin.readline())
     end_with_parent()
     offer_to_the_out_of_memory_killer()
@@ -161,7 +161,7 @@ def _one_line(error: BaseException) -> str:
 # ---- The process ---------------------------------------------------------------------------
 
 
-def _claim_standard_output() -> Callable[..., None]:
+def claim_standard_output() -> Callable[..., None]:
     """Keeps the stream for events; everything else that is printed goes to standard error."""
     stream = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.set_inheritable(stream.fileno(), False)
