@@ -79,6 +79,13 @@ class SearchSpace(ABC):
         return tuple(f"{d.name}={choice}" for d in self.decisions for choice in d.choices)
 
     @property
+    def feature_units(self) -> npt.NDArray[np.float64]:
+        """What 1 stands for in each column of :meth:`encode` ``(F,)``, in units that do not depend on
+        the space's arguments (operations, elements): with them, what was learnt at one image size or
+        width serves another. All ones by default."""
+        return np.ones(len(self.feature_names))
+
+    @property
     def executions(self) -> Mapping[str, tuple[str, ...]]:
         """Ways in which runtimes execute networks of this space, where they differ: by name, the
         names of the K columns of :meth:`execution_counts`, the same for each. The first is the

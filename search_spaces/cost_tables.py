@@ -95,6 +95,7 @@ class CostTables:
     Args:
         encoding: Features as sums of tables.
         feature_names: Names of its columns: keys of ``FEATURES``, then ``decision=choice``.
+        units: What 1 stands for in each column ``(F,)``: the mean over the space, 1 for choices.
         costs: Per group ``(3, K)``: parameters, MACs, CIO.
         peaks: Per group ``(K,)``: largest sum of live elements within that part.
         base_costs: Of what all architectures share ``(3,)``.
@@ -103,6 +104,7 @@ class CostTables:
 
     encoding: AdditiveEncoding
     feature_names: tuple[str, ...]
+    units: npt.NDArray[np.float64]
     costs: tuple[npt.NDArray[np.float64], ...]
     peaks: tuple[npt.NDArray[np.float64], ...]
     base_costs: npt.NDArray[np.float64]
@@ -137,6 +139,7 @@ class CostTables:
         return cls(
             encoding,
             (*(SUMS[column] for column in columns), *names),
+            np.concatenate([mean[columns], np.ones(len(names))]),
             tuple(np.ascontiguousarray(table[:, costs].T) for table in sums),
             tuple(np.array([row.peak for row in group.rows]) for group in groups),
             base.sums[costs],

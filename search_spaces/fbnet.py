@@ -10,16 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SpaceError
-from .additive import AdditiveEncoding
 from .algebra import Genotypes
-from .base import SearchSpace
 from .cost_tables import CostTables, Group, Row
-from .costs import Costs
 from .decision import Choice, Decision
 from .fbnet_named import named_configs
 from .image_shape import checked_classes, checked_image_shape, checked_width, kept_strides
 from .layer_specs import ConvSpec, LayerSpec, Size, Tally, reduced, tally_classifier, tally_layer, tally_stem
 from .mobile_cnn_skeleton import rounded
+from .tabled import TabledSpace
 from .workload import Workload
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ STEM_FILTERS, HEAD_FILTERS = 16, 1984
 MIN_MAP = 4
 
 
-class FBNet(SearchSpace):
+class FBNet(TabledSpace):
     """Stem, 22 searched layers, 1x1 convolution, global pooling, classifier.
 
     A block ``k<kernel>_e<expansion>`` is an inverted bottleneck: 1x1 convolution that multiplies the
@@ -130,21 +128,6 @@ class FBNet(SearchSpace):
             after = reduced(size, stride)
         tally_classifier(self._head, self._filters[-1], self._classes, after, base)
         return CostTables.make(Row.of(base), groups, self.decisions)
-
-    def costs(self, genotypes: Genotypes) -> Costs:
-        return self.tables.look_up(genotypes)
-
-    def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
-        """Work, traffic and number of operations by kind, relative to the space's mean, then the
-        choice of each layer one-hot ``(N, F)``. See ``feature_names``."""
-        return self.tables.encoding.encode(genotypes)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return self.tables.feature_names
-
-    def additive_encoding(self) -> AdditiveEncoding:
-        return self.tables.encoding
 
     def genotypes_from_indices(self, indices: npt.NDArray[np.integer[Any]]) -> Genotypes:
         """Rows ``(N, 22)`` of the block indices that HELP's ``arch.pt`` and HW-NAS-Bench list.

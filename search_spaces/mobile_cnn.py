@@ -9,24 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from .additive import AdditiveEncoding
 from .algebra import Genotypes
-from .base import SearchSpace
 from .cost_tables import CostTables
-from .costs import Costs
 from .decision import Choice, Decision
 from .layer_specs import LayerSpec
 from .mobile_cnn_blocks import KERNELS, OPS, SE_RATIOS, SKIPS, make_block
 from .mobile_cnn_named import named_configs
 from .mobile_cnn_skeleton import Skeleton, make_skeleton
 from .mobile_cnn_tables import GENES, make_tables
+from .tabled import TabledSpace
 from .workload import Workload
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class MobileCNN(SearchSpace):
+class MobileCNN(TabledSpace):
     """A chain of blocks over MobileNetV2's skeleton; in each block one layer is chosen and repeated.
 
     Six decisions a block: operation (``conv``, depthwise-separable ``dconv``, inverted bottleneck
@@ -111,21 +109,6 @@ class MobileCNN(SearchSpace):
     def tables(self) -> CostTables:
         """Costs and features of every block."""
         return make_tables(self.skeleton, self.decisions)
-
-    def costs(self, genotypes: Genotypes) -> Costs:
-        return self.tables.look_up(genotypes)
-
-    def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
-        """What runtimes spend time on, ``(N, F)``: work, traffic and number of operations by kind,
-        each relative to the mean over the space. See ``feature_names``."""
-        return self.tables.encoding.encode(genotypes)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return self.tables.feature_names
-
-    def additive_encoding(self) -> AdditiveEncoding:
-        return self.tables.encoding
 
     @cached_property
     def named(self) -> Mapping[str, Mapping[str, Choice]]:

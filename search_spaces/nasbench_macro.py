@@ -10,18 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import SpaceError
-from .additive import AdditiveEncoding
 from .algebra import Genotypes
-from .base import SearchSpace
 from .cost_tables import CostTables, Group, Row
-from .costs import Costs
 from .decision import Choice, Decision
 from .image_shape import checked_classes, checked_image_shape
 from .layer_specs import ConvSpec, LayerSpec, Size, Tally, reduced, tally_classifier, tally_layer, tally_stem
 from .mobile_cnn_blocks import make_layer
+from .tabled import TabledSpace
 from .workload import Workload
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ LAYERS = ((64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1), (2
 """(filters, stride) of each layer."""
 
 
-class NASBenchMacro(SearchSpace):
+class NASBenchMacro(TabledSpace):
     """Eight layers, each ``identity``, ``mb3_k3`` (inverted bottleneck, expansion 3, kernel 3) or
     ``mb6_k5``; keys of the published table are strings of the digits 0, 1, 2 in this order.
 
@@ -92,20 +89,6 @@ class NASBenchMacro(SearchSpace):
             groups.append(Group((column,), (len(OPS),), rows))
         tally_classifier(self._head, LAYERS[-1][0], self._classes, reduced(size, LAYERS[-1][1]), base)
         return CostTables.make(Row.of(base), groups)
-
-    def costs(self, genotypes: Genotypes) -> Costs:
-        return self.tables.look_up(genotypes)
-
-    def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
-        """Work, traffic and number of operations by kind ``(N, F)``, relative to the space's mean."""
-        return self.tables.encoding.encode(genotypes)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return self.tables.feature_names
-
-    def additive_encoding(self) -> AdditiveEncoding:
-        return self.tables.encoding
 
     def digits(self, genotypes: Genotypes) -> list[str]:
         """Keys of the published table, for example ``"02012100"``, of rows ``(N, D)``."""

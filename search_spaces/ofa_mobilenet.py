@@ -10,17 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SpaceError
-from .additive import AdditiveEncoding
 from .algebra import Genotypes
-from .base import SearchSpace
 from .cost_tables import CostTables
-from .costs import Costs
 from .decision import Choice, Decision
 from .deployable import Graph, TensorSpec
 from .image_shape import checked_classes, checked_image_shape, checked_width
 from .layer_specs import LayerSpec
 from .ofa_skeleton import MAX_DEPTH, STAGES, OFASkeleton, make_layer, make_skeleton
 from .ofa_tables import make_tables
+from .tabled import TabledSpace
 from .workload import Workload
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ RESOLUTIONS = tuple(range(128, 225, 4))
 MIN_EDGE = 32
 
 
-class OFAMobileNet(SearchSpace):
+class OFAMobileNet(TabledSpace):
     """MobileNetV3-Large's skeleton with five elastic stages: each has 2 to 4 layers, each layer a
     kernel of 3, 5 or 7 and an expansion of 3, 4 or 6; the image is 128 to 224 pixels wide and high.
 
@@ -132,21 +130,6 @@ class OFAMobileNet(SearchSpace):
     def tables(self) -> CostTables:
         """Costs and features of every layer at every resolution."""
         return make_tables(self.skeleton, self._resolutions, self.decisions, self.algebra.index)
-
-    def costs(self, genotypes: Genotypes) -> Costs:
-        return self.tables.look_up(genotypes)
-
-    def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
-        """Work, traffic and number of operations by kind, relative to the space's mean, then the
-        active choices one-hot ``(N, F)``. See ``feature_names``."""
-        return self.tables.encoding.encode(genotypes)
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return self.tables.feature_names
-
-    def additive_encoding(self) -> AdditiveEncoding:
-        return self.tables.encoding
 
     def genotypes_from_archs(self, archs: Sequence[Mapping[str, Any]]) -> Genotypes:
         """Rows ``(N, D)`` of sub-networks as OFA and HELP write them: ``ks`` and ``e`` of 20

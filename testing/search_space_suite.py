@@ -30,6 +30,8 @@ class SearchSpaceSuite:
     """Rows in the checks of the algebra."""
     models: int = 4
     """Random architectures that are built."""
+    exported_directly: bool = True
+    """Whether models must be writable as ONNX without torch's exporter, which takes seconds a model."""
     counted_costs: tuple[str, ...] = COST_NAMES
     """Costs that must equal those counted from the traced module."""
 
@@ -230,6 +232,11 @@ class SearchSpaceSuite:
         assert np.isfinite(features).all()
         assert len(set(space.feature_names)) == len(space.feature_names)
 
+    def test_features_have_units(self, space: SearchSpace) -> None:
+        units = space.feature_units
+        assert units.shape == (len(space.feature_names),), "not one unit a feature"
+        assert (np.isfinite(units) & (units > 0)).all(), "a unit is not positive"
+
     def test_features_depend_on_the_row_alone(self, space: SearchSpace) -> None:
         rows = self._rows(space)
         shuffled = np.random.default_rng(4).permutation(len(rows))
@@ -378,6 +385,31 @@ class SearchSpaceSuite:
                 outputs = graph.module().eval()(*inputs)
             outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
             assert len(outputs) == len(graph.outputs)
+
+    def test_quick_export_answers_like_torch(self, space: SearchSpace) -> None:
+        """The file that latencies are measured on, at two batch sizes, with batch norm off its initial state."""
+        import torch
+        from onnxruntime import InferenceSession
+
+        from ..export.direct import EXPORTER, to_onnx_quickly
+
+        for row in self._rows(space)[: self.models if self.exported_directly else 1]:
+            graph = space.deployable(space.config(row)).graphs["main"]
+            assert graph.module is not None
+            model = graph.module().train()
+            with torch.no_grad():
+                model(_images(space, 4))
+            proto = to_onnx_quickly(model.eval(), graph.inputs, graph.outputs)
+            writer = {p.key: p.value for p in proto.metadata_props}[EXPORTER]
+            assert writer == "gnomon.export.direct" or not self.exported_directly, writer
+            session = InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+            for batch in (1, 3):
+                x = _images(space, batch)[:, :, : graph.inputs[0].shape[2], : graph.inputs[0].shape[3]]
+                found = session.run(None, {graph.inputs[0].name: x.numpy()})[0]
+                with torch.no_grad():
+                    expected = model(x)
+                scale = float(expected.abs().max())
+                torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5 * scale)
 
     def _rows(self, space: SearchSpace, seed: int = 0) -> Genotypes:
         return space.sample(self.population, np.random.default_rng(seed))
