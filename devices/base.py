@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from ..records import Fingerprint, Measurement, Setting, Statistic, Workload
@@ -38,6 +39,16 @@ class Device(ABC):
     @abstractmethod
     def fingerprint(self) -> Fingerprint:
         """The machine's state now."""
+
+    def deployed(self, deployable: Deployable, folder: Path) -> Deployable:
+        """``deployable`` as it runs here, new files in ``folder``: what a study ships, scores and verifies.
+
+        A device that quantises gives the quantised files; the others what they were given.
+
+        Raises:
+            GnomonError: If this model cannot be brought into the form that runs here.
+        """
+        return deployable
 
     @abstractmethod
     def measure(self, deployables: Sequence[Deployable], protocol: Protocol, *, seed: int = 0) -> Iterator[Measurement]:

@@ -134,6 +134,7 @@ class Sample(Record):
         peak_memory_bytes: Largest resident memory of the process while the model was loaded and run.
         reference: The reference model around it (mean of before and after); None if there is none.
         realtime, pinned: As the process really obtained them.
+        facts: What the runner found out, see :meth:`~gnomon.devices.runner.Runner.facts`.
     """
 
     plan: Quantiles
@@ -144,3 +145,4 @@ class Sample(Record):
     reference: Quantiles | None = None
     realtime: bool = False
     pinned: bool = False
+    facts: Mapping[str, float] = field(default_factory=dict)

@@ -280,6 +280,7 @@ class _Measuring:
             parts=summary.parts,
             peak_memory_bytes=summary.peak_memory_bytes,
             drift=summary.drift,
+            facts=dict(samples[-1].facts),
         )
 
 

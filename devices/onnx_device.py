@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from ..errors import MeasurementError
 from ..search_spaces import Deployable, Graph
@@ -48,6 +48,19 @@ class OnnxDevice(LocalDevice):
         Raises:
             GnomonError: If this model cannot be converted; it costs a failed measurement.
         """
+
+    def ship(self, graph: Graph, folder: Path) -> Path:
+        """The ONNX file, new ones within ``folder``, whose answers are those of the runtime: ``graph.onnx_path``,
+        or that file quantised as :meth:`convert` would, but with all of :attr:`calibration`.
+        """
+        return cast(Path, graph.onnx_path)
+
+    def deployed(self, deployable: Deployable, folder: Path) -> Deployable:
+        graphs = {
+            name: graph if graph.onnx_path is None else replace(graph, onnx_path=self.ship(graph, folder))
+            for name, graph in deployable.graphs.items()
+        }
+        return replace(deployable, graphs=graphs)
 
     @property
     def tolerance(self) -> float:

@@ -61,6 +61,10 @@ class Runner(ABC):
         """Milliseconds between two marks."""
         return float(end - start) * 1e-6
 
+    def facts(self) -> Mapping[str, float]:
+        """Figures that this runner found out about the last model, for the measurement; mostly none."""
+        return {}
+
     def reset_peak_memory(self) -> None:
         """Called before a model is loaded."""
         reset_peak_memory()

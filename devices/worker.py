@@ -71,14 +71,15 @@ class _Round:
             self._runner.reset_peak_memory()
             try:
                 plan, parts, n_runs, n_warmup = self._time(model)
-                peak = self._runner.peak_memory_bytes()
+                peak, facts = self._runner.peak_memory_bytes(), self._runner.facts()
             except Exception as error:
                 self._events(event="failed", model=index, error=_one_line(error))
                 continue
             finally:
                 gc.collect()
             after = self._time_reference()
-            sample = Sample(plan, parts, n_runs, n_warmup, peak, _mean(before, after), self._realtime, self._pinned)
+            reference = _mean(before, after)
+            sample = Sample(plan, parts, n_runs, n_warmup, peak, reference, self._realtime, self._pinned, facts)
             self._events(event="result", model=index, sample=sample.to_dict())
             before = after
 

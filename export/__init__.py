@@ -7,6 +7,7 @@ from .direct_tape import NotDirectError
 from .metadata import ModelMetadata, read_metadata
 from .onnx_export import DEFAULT_OPSET, export_deployable
 from .package import ExportedModel, build_model, export_model, load_architecture, load_model
+from .quantisation import Quantisation, Quantiser, is_quantised, quantise
 
 __all__ = [
     "DEFAULT_OPSET",
@@ -14,13 +15,17 @@ __all__ = [
     "ModelCard",
     "ModelMetadata",
     "NotDirectError",
+    "Quantisation",
+    "Quantiser",
     "build_model",
     "check_exported",
     "check_onnx",
     "export_deployable",
     "export_model",
+    "is_quantised",
     "load_architecture",
     "load_model",
+    "quantise",
     "read_card",
     "read_metadata",
     "render_card",

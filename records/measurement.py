@@ -77,6 +77,8 @@ class Measurement(Record):
         verdict: ``good``: interval within its target. ``noisy``: not within it when the budget
             ended. ``throttled``: nor that, and the reference model drifted by more than 10 %.
             ``failed``: see ``error``.
+        facts: What a runner found out by name, such as ``provider_share`` (of ONNX Runtime's nodes, how many
+            ran on the provider asked for).
         drift: Largest relative deviation of the interleaved reference model between processes.
     """
 
@@ -101,6 +103,7 @@ class Measurement(Record):
     peak_memory_bytes: int | None = None
     energy_mj: float | None = None
     drift: float | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
 
     @property
