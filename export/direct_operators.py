@@ -41,8 +41,8 @@ class Translator:
             NotDirectError: If one is not known, or used in a way that is not.
         """
         for step in self.recording.steps:
-            if all(self.recording.is_constant(index) for index in step.outputs) or step.outputs[0] in self.names:
-                continue  # its value is written where it is read; or it is part of an earlier node
+            if self.recording.is_constant(step.outputs[0]) or step.outputs[0] in self.names:
+                continue  # a constant is written where it is read; a folded norm is part of an earlier node
             write = _OPERATORS.get(step.operator)
             if write is None:
                 raise NotDirectError(f"{step.operator} is not known")
@@ -89,27 +89,23 @@ class Translator:
         """The step that makes a value; None for inputs and weights."""
         return self._maker.get(argument.index)
 
-    def only_reader(self, index: int) -> Step | None:
-        """The step that reads a value, if there is just one."""
-        return self._reader.get(index) if self._readers[index] == 1 else None
-
-    def folded_norm(self, index: int) -> tuple[Array, Array] | None:
-        """Scale and shift ``(channels,)`` of the batch norm that alone reads a value; it is then done.
+    def folded_norms(self, index: int) -> tuple[Array, Array, tuple[int, ...]]:
+        """Scale and shift ``(channels,)`` of the batch norms that alone read a value, one after the other,
+        and the indices of what they make: one node writes them all, the last is its output.
 
         Takes float64 for the square root and the products, so that folding costs no accuracy.
         """
-        step = self.only_reader(index)
-        if step is None or step.operator not in _NORMS or step.reason or step.arguments["input"] != Value(index):
-            return None
-        scale, shift, mean, variance = _statistics(self, step)
-        factor = scale / np.sqrt(variance + step.arguments["eps"])
-        self._folded = step
-        return factor, shift - mean * factor
+        factor, shift, made = np.ones(1), np.zeros(1), [index]
+        while (step := self._only_reader(made[-1])) is not None and _is_norm_of(step, made[-1]):
+            scale, offset, mean, variance = _statistics(self, step)
+            ratio = scale / np.sqrt(variance + step.arguments["eps"])
+            factor, shift = factor * ratio, shift * ratio + offset - mean * ratio
+            made.append(step.outputs[0])
+        return factor, shift, tuple(made[1:])
 
-    def name_folded(self, name: str) -> str:
-        """Gives the norm of the last :meth:`folded_norm` the output of the node it went into."""
-        self.names[self._folded.outputs[0]] = name
-        return name
+    def _only_reader(self, index: int) -> Step | None:
+        """The step that reads a value, if there is just one."""
+        return self._reader.get(index) if self._readers[index] == 1 else None
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
@@ -136,9 +132,9 @@ def _convolution(to: Translator, step: Step) -> str:
     kernel = to.array(a["weight"])
     bias = None if a["bias"] is None else to.array(a["bias"])
     spatial = kernel.ndim - 2
-    folded = to.folded_norm(step.outputs[0])
-    if folded is not None:
-        kernel, bias = _scaled(kernel, bias, folded)
+    factor, shift, norms = to.folded_norms(step.outputs[0])
+    if norms:
+        kernel, bias = _scaled(kernel, bias, factor, shift)
     inputs = [to.name(a["input"]), to.weight(a["weight"], kernel), *_bias(to, a["bias"], bias)]
     padding = _spread(a["padding"], spatial)
     output = to.graph.node(
@@ -151,13 +147,14 @@ def _convolution(to: Translator, step: Step) -> str:
         group=a["groups"],
         auto_pad="NOTSET",
     )
-    return output if folded is None else to.name_folded(output)
+    to.names |= dict.fromkeys(norms, output)
+    return output
 
 
 def _linear(to: Translator, step: Step) -> str:
     """``addmm`` and ``mm`` with a constant second factor, as ``Gemm`` with the weight transposed."""
     a = step.arguments
-    bias_argument, read, factor = (a["self"], a["mat1"], a["mat2"]) if "mat1" in a else (None, a["self"], a["mat2"])
+    bias_argument, read, matrix = (a["self"], a["mat1"], a["mat2"]) if "mat1" in a else (None, a["self"], a["mat2"])
     if a.get("beta", 1) != 1 or a.get("alpha", 1) != 1:
         raise NotDirectError("scaled matrix product")
     maker = to.maker(read)
@@ -165,21 +162,21 @@ def _linear(to: Translator, step: Step) -> str:
         before = to.recording.shape(maker.arguments["self"].index)
         if len(before) > 2 and before[-1] == to.recording.shape(read.index)[-1]:
             raise NotDirectError("a linear layer on more than two dimensions")
-    kernel = to.array(factor).T
+    kernel = to.array(matrix).T
     bias = None if bias_argument is None else to.array(bias_argument)
     if bias is not None and bias.ndim != 1:
         raise NotDirectError("a matrix as bias")
-    folded = to.folded_norm(step.outputs[0])
-    if folded is not None:
-        kernel, bias = _scaled(kernel, bias, folded)
-    inputs = [to.name(read), to.weight(factor, kernel), *_bias(to, bias_argument, bias)]
+    factor, shift, norms = to.folded_norms(step.outputs[0])
+    if norms:
+        kernel, bias = _scaled(kernel, bias, factor, shift)
+    inputs = [to.name(read), to.weight(matrix, kernel), *_bias(to, bias_argument, bias)]
     output = to.graph.node("Gemm", inputs, alpha=1.0, beta=1.0, transA=0, transB=1)
-    return output if folded is None else to.name_folded(output)
+    to.names |= dict.fromkeys(norms, output)
+    return output
 
 
-def _scaled(kernel: Array, bias: Array | None, folded: tuple[Array, Array]) -> tuple[Array, Array]:
+def _scaled(kernel: Array, bias: Array | None, factor: Array, shift: Array) -> tuple[Array, Array]:
     """Kernel and bias with a following ``factor * y + shift`` taken in."""
-    factor, shift = folded
     wide = kernel * factor.reshape(-1, *(1,) * (kernel.ndim - 1))
     moved = shift if bias is None else bias * factor + shift
     return wide.astype(np.float32), moved.astype(np.float32)
@@ -193,6 +190,10 @@ def _bias(to: Translator, argument: Value | None, bias: Array | None) -> list[st
 
 
 _NORMS = ("aten.native_batch_norm.default", "aten._native_batch_norm_legit_no_training.default")
+
+
+def _is_norm_of(step: Step, index: int) -> bool:
+    return step.operator in _NORMS and not step.reason and step.arguments["input"] == Value(index)
 
 
 def _statistics(to: Translator, step: Step) -> tuple[Array, Array, Array, Array]:
@@ -348,6 +349,11 @@ def _pad(to: Translator, step: Step) -> str:
     return to.graph.node("Pad", [to.name(a["self"]), pads], mode="constant")
 
 
+def _zeros_like(to: Translator, step: Step) -> str:
+    zero = to.graph.weight(np.zeros(1, np.float32), "zero")
+    return to.graph.node("Expand", [zero, to.graph.node("Shape", [to.name(step.arguments["self"])], start=0)])
+
+
 def _slice(to: Translator, step: Step) -> str:
     a = step.arguments
     axis = a["dim"] % to.rank(a["self"])
@@ -402,4 +408,5 @@ _OPERATORS: Mapping[str, Writer] = {
     "aten.cat.default": _concat,
     "aten.constant_pad_nd.default": _pad,
     "aten.slice.Tensor": _slice,
+    "aten.zeros_like.default": _zeros_like,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError
@@ -74,21 +74,22 @@ class Tape:
 
 @dataclass(frozen=True)
 class Recording:
-    """Two runs that did the same at different sizes (or one, where no axis is dynamic).
+    """Two runs that did the same.
 
     Args:
-        tapes: One or two, of equal structure.
+        tapes: Of equal structure.
         sizes: Of the dynamic axes by name, for each tape.
         steps: Those that the outputs need, in order.
     """
 
-    tapes: tuple[Tape, ...]
-    sizes: tuple[Mapping[str, int], ...]
+    tapes: tuple[Tape, Tape]
+    sizes: tuple[Mapping[str, int], Mapping[str, int]]
     steps: tuple[Step, ...]
 
-    def shapes(self, index: int) -> tuple[tuple[int, ...], ...]:
+    def shapes(self, index: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """A value's shape on each tape."""
-        return tuple(tuple(tape.tensors[index].shape) for tape in self.tapes)
+        first, second = (tape.tensors[index].shape for tape in self.tapes)
+        return tuple(first), tuple(second)
 
     def shape(self, index: int) -> tuple[int | None, ...]:
         """A value's shape; None for what differs between the runs."""
@@ -108,27 +109,31 @@ class Recording:
         """
         import torch
 
-        first, *others = (tape.tensors[index] for tape in self.tapes)
-        if any(other is not first and not torch.equal(first, other) for other in others):
-            raise NotDirectError("a constant depends on the size of the input")
+        first, second = (tape.tensors[index] for tape in self.tapes)
+        if first is not second and not torch.equal(first, second):
+            raise NotDirectError("a constant depends on the size of the input, or on chance")
         return first
 
 
 def record(module: nn.Module, inputs: tuple[TensorSpec, ...]) -> Recording:
-    """Runs ``module`` in evaluation mode on random inputs at two sizes of its dynamic axes.
+    """Runs ``module`` twice in evaluation mode, on other random inputs and other sizes of its dynamic axes.
 
     Raises:
-        NotDirectError: If the runs differ in more than sizes, or return something other than tensors.
+        NotDirectError: If the runs differ in more than sizes, return something other than tensors, read
+            numbers out of tensors, or write where another tensor can see it.
     """
+    import torch
+
     symbols = {
         name: 1 if axis == 0 else max(spec.shape[axis], 2)
         for spec in inputs
         for axis, name in spec.dynamic_axes.items()
     }
-    sizes = [symbols, {name: length + 1 for name, length in symbols.items()}] if symbols else [symbols]
-    tapes = tuple(_run(module, example_inputs(inputs, module, each)) for each in sizes)
-    steps = tuple(_common(tapes))
-    return Recording(tapes, tuple(sizes), tuple(_needed(steps, tapes[0].outputs)))
+    sizes = (symbols, {name: length + 1 for name, length in symbols.items()})
+    with torch.random.fork_rng(devices=[]):
+        first, second = (_run(module, example_inputs(inputs, module, each, i)) for i, each in enumerate(sizes))
+    tapes, steps = (first, second), tuple(_common(first, second))
+    return Recording(tapes, sizes, tuple(_needed(steps, tapes[0].outputs)))
 
 
 def _run(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Tape:
@@ -173,19 +178,21 @@ class _Recorder:
         schema = function._schema
         given = {argument.name: value for argument, value in zip(schema.arguments, args, strict=False)} | dict(kwargs)
         arguments = {a.name: self._plain(given.get(a.name, a.default_value)) for a in schema.arguments}
+        step = Step(str(function), arguments, ())
+        varies = not self._tape.varying.isdisjoint(step.reads())
         written = [
             given[a.name] for a in schema.arguments if a.alias_info and a.alias_info.is_write and a.name in given
         ]
-        reason = ""
         if any(not isinstance(tensor, torch.Tensor) or self._is_shared(tensor) for tensor in written):
-            reason = "writes in place where another tensor can see it"
-        made = [t for t in (found if isinstance(found, (tuple, list)) else (found,)) if isinstance(t, torch.Tensor)]
-        fresh = [tensor for tensor in made if not any(tensor is other for other in written)]
-        step = Step(str(function), arguments, (), reason)
-        outputs = tuple(self._new(t) for t in (*(t for t in written if isinstance(t, torch.Tensor)), *fresh))
-        if not self._tape.varying.isdisjoint(step.reads()):
+            raise NotDirectError(f"{function} writes in place where another tensor can see it")
+        made = found if isinstance(found, (tuple, list)) else (found,)
+        if varies and not all(isinstance(tensor, torch.Tensor) for tensor in made):
+            raise NotDirectError(f"{function} reads numbers out of tensors")
+        fresh = [t for t in made if isinstance(t, torch.Tensor) and not any(t is other for other in written)]
+        outputs = tuple(self._new(tensor) for tensor in (*written, *fresh))
+        if varies:
             self._tape.varying.update(outputs)
-        self._tape.steps.append(Step(step.operator, arguments, outputs, reason))
+        self._tape.steps.append(Step(step.operator, arguments, outputs))
 
     def _is_shared(self, tensor: torch.Tensor) -> bool:
         """Whether a write would also be one to a parameter, a constant or another tensor on the tape."""
@@ -210,25 +217,20 @@ class _Recorder:
         return argument
 
 
-RESHAPES = frozenset(("aten.view.default", "aten._unsafe_view.default", "aten.expand.default"))
+RESHAPES = frozenset(("aten.view.default", "aten._unsafe_view.default"))
 """Their target is read from the shape of what they made, so that it may differ between the runs."""
 
 
-def _common(tapes: Sequence[Tape]) -> Iterator[Step]:
-    """The steps of the first tape, with a reason where the second did something else."""
-    first, *others = tapes
-    for other in others:
-        if [s.operator for s in first.steps] != [s.operator for s in other.steps] or first.outputs != other.outputs:
-            raise NotDirectError("what it does depends on the size of its input")
-    for position, step in enumerate(first.steps):
-        reason = step.reason
-        for other in others:
-            twin = other.steps[position]
-            if (step.outputs, tuple(step.reads())) != (twin.outputs, tuple(twin.reads())):
-                raise NotDirectError("what it does depends on the size of its input")
-            if step.operator not in RESHAPES and step.arguments != twin.arguments:
-                reason = reason or "has arguments that depend on the size of the input"
-        yield Step(step.operator, step.arguments, step.outputs, reason)
+def _common(first: Tape, second: Tape) -> Iterator[Step]:
+    """The steps of the first tape, with a reason where the second did it with other arguments."""
+    different = NotDirectError("what it does depends on its input")
+    if len(first.steps) != len(second.steps) or first.outputs != second.outputs:
+        raise different
+    for step, twin in zip(first.steps, second.steps, strict=True):
+        if (step.operator, step.outputs, *step.reads()) != (twin.operator, twin.outputs, *twin.reads()):
+            raise different
+        same = step.operator in RESHAPES or step.arguments == twin.arguments
+        yield step if same else replace(step, reason="has arguments that depend on the size of the input")
 
 
 def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> list[Step]:
