@@ -139,6 +139,15 @@ class FeatureBasis(Basis):
             parts.append(one_hot(self.space, genotypes).astype(np.float64))
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
+    @cached_property
+    def units(self) -> FloatArray:
+        """What 1 stands for in each column ``(F,)``, see :attr:`SearchSpace.feature_units`."""
+        units = np.ones(len(self.names))
+        units[: len(self._encoded)] = self.space.feature_units[self._encoded]
+        if self._with_costs:
+            units[len(self._encoded) : len(self._encoded) + len(LINE_COSTS)] = self._cost_scale
+        return units
+
 
 def cost_columns(costs: Costs) -> FloatArray:
     """MACs, CIO and parameters ``(N, 3)``."""

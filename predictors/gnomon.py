@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..errors import PredictorError
 from ..records.pool import DevicePool
+from ..records.shipped import shipped_pools
 from ..search_spaces import Genotypes, SearchSpace
 from .base import LatencyPredictor
 from .checks import checked_measurements, pool_genotypes
@@ -23,7 +24,7 @@ from .feature_learner import FeatureLearner, FeatureModel
 from .features import Basis, FeatureBasis
 from .linear_model import LinearLatencyModel
 from .predictor_bundle import load_state
-from .transfer import LinearTransfer, Sources
+from .transfer import LinearTransfer, Sources, carried_over, joined
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -51,6 +52,9 @@ class GnomonPredictor(LatencyPredictor):
     Args:
         space: Gives features and executions.
         bundle: Folder of what :meth:`fit` learnt before (``gnomon predictor train``), or None.
+        shipped: Without a bundle, start from the pools that ship for this space (see
+            :mod:`gnomon.records.shipped`), at whatever size they were measured; where none ships,
+            from the space's structure alone.
 
     Raises:
         PredictorError: If the bundle is of another predictor or space.
@@ -59,11 +63,19 @@ class GnomonPredictor(LatencyPredictor):
     minimum = 3
     learns = True
 
-    def __init__(self, space: SearchSpace, *, bundle: str | Path | None = None) -> None:
+    def __init__(self, space: SearchSpace, *, bundle: str | Path | None = None, shipped: bool = False) -> None:
         super().__init__(space)
         self._sources: Sources | None = None
         if bundle is not None:
             self.restore(load_state(Path(bundle), self))
+        elif shipped:
+            learnt = [self._sources_of(pool) for pool in shipped_pools(space)]
+            self._learn(joined(learnt) if learnt else None)
+
+    @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """Names of the settings that the prior was learnt from; empty for the space's structure alone."""
+        return () if self._sources is None else self._sources.names
 
     @cached_property
     def basis(self) -> FeatureBasis:
@@ -80,9 +92,17 @@ class GnomonPredictor(LatencyPredictor):
         return LinearTransfer(self.basis, columns, self._sources)
 
     def fit(self, pool: DevicePool, *, seed: int = 0) -> None:
-        """See :meth:`LatencyPredictor.fit`: one linear model a setting; there is nothing random."""
-        features = self.basis.features(pool_genotypes(self.space, pool))
-        self._learn(self.transfer.fit(features, pool.latencies_ms, pool.settings))
+        """See :meth:`LatencyPredictor.fit`: one linear model a setting; there is nothing random. A pool of
+        the same decisions at another size is carried over to this one
+        (:func:`~gnomon.predictors.transfer.carried_over`)."""
+        self._learn(self._sources_of(pool))
+
+    def _sources_of(self, pool: DevicePool) -> Sources:
+        genotypes = pool_genotypes(self.space, pool)
+        own = pool.space is None or pool.space.spec() == self.space.spec()
+        basis = self.basis if own or pool.space is None else FeatureBasis(pool.space, executions=True)
+        sources = LinearTransfer(basis).fit(basis.features(genotypes), pool.latencies_ms, pool.settings)
+        return sources if basis is self.basis else carried_over(sources, basis, self.basis)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """See :meth:`LatencyPredictor.state`."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..errors import PredictorError
 from .evidence import Caution, Evidence, PriorGrid, weigh
-from .features import Basis
+from .features import Basis, FeatureBasis
 from .linear_model import LinearParameters, factorise
 
 FloatArray = npt.NDArray[np.float64]
@@ -113,6 +113,44 @@ class Sources:
         deviations = self.weights - self.mean
         covariance: FloatArray = deviations.T @ deviations / max(len(deviations) - 1, 1)
         return covariance
+
+
+def joined(sources: Sequence[Sources]) -> Sources:
+    """All settings of several; a name that comes twice is numbered."""
+    names: list[str] = []
+    for name in (name for part in sources for name in part.names):
+        again = sum(known == name or known.startswith(f"{name} #") for known in names)
+        names.append(f"{name} #{again + 1}" if again else name)
+    weights, noise = ([getattr(part, field) for part in sources] for field in ("weights", "noise"))
+    return Sources(np.concatenate(weights), np.concatenate(noise), tuple(names))
+
+
+LEAST_SHARE = 0.002
+"""A setting whose average network, carried over to a smaller size, takes less than this share of what it took
+at its own is left out: what remains is the error of its constant."""
+
+
+def carried_over(sources: Sources, basis: FeatureBasis, to: FeatureBasis) -> Sources:
+    """What was learnt in one space, for another with the same decisions at another size.
+
+    Milliseconds an operation are taken to be the same: weights are divided by the units of the one and
+    multiplied by those of the other. Columns that only the other has get no weight.
+
+    Raises:
+        PredictorError: If no setting can be carried over.
+    """
+    column = {name: index for index, name in enumerate(basis.names)}
+    known = np.array([name in column for name in to.names])
+    origin = np.array([column.get(name, 0) for name in to.names])
+    slopes = np.where(known, sources.weights[:, origin] * to.units / basis.units[origin], 0.0)
+    constants = sources.weights[:, -1] - sources.weights[:, :-1] @ basis.mean
+    means = slopes @ to.mean + constants
+    kept = means > LEAST_SHARE
+    if not kept.any():
+        raise PredictorError("no setting can be carried over to this size", field="pool", value=sources.names)
+    weights = np.concatenate([slopes[kept] / means[kept, None], np.ones((int(kept.sum()), 1))], axis=1)
+    names = tuple(name for name, keep in zip(sources.names, kept, strict=True) if keep)
+    return Sources(weights, sources.noise[kept], names)
 
 
 class LinearTransfer:
