@@ -65,6 +65,23 @@ def run_converter(
             raise MeasurementError(f"{what} wrote no {produces.name}{_last_line(output)}")
 
 
+def self_contained(path: Path, target: Path) -> Path:
+    """Writes the ONNX model at ``path`` with its weights in one file, for converters that read no external
+    data or leave their traces beside what they read.
+
+    Raises:
+        MeasurementError: If it is not an ONNX model, or too large for one file.
+    """
+    import onnx
+
+    try:
+        onnx.save(onnx.load(path), target)
+    except Exception as error:  # protobuf's error types differ between its implementations
+        reason = " ".join(str(error).split())[:200]
+        raise MeasurementError(f"cannot be read as one ONNX file: {reason}", field="onnx_path") from error
+    return target
+
+
 def _ending(code: int) -> str:
     with contextlib.suppress(ValueError):
         if code < 0:
