@@ -101,7 +101,8 @@ class LocalDevice(Device):
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments that make an equal device: what a remote host rebuilds it from."""
-        names = [name for name in inspect.signature(type(self)).parameters if name != "on_progress"]
+        taken = inspect.signature(type(self)).parameters.values()
+        names = [each.name for each in taken if each.kind is not each.VAR_KEYWORD and each.name != "on_progress"]
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def reference(self, folder: Path) -> ModelJob:

@@ -51,7 +51,8 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1 << 12):  # not sys.stdin, whose lock would abort an interpreter that ends by itself
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -59,8 +59,8 @@ async def host_key_error(address: SshAddress) -> DeviceError:
         key = await asyncssh.get_server_host_key(address.host, **options)
         if key is not None:
             offered = f" ({key.get_algorithm()} {key.get_fingerprint()})"
-        keys = asyncssh.match_known_hosts(address.known_hosts_files(), address.host, "", address.port)
-        known = bool(keys[0])
+        files = address.known_hosts_files()
+        known = bool(files and asyncssh.match_known_hosts(files, address.host, "", address.port)[0])
     port = "" if address.port is None else f"-p {address.port} "
     file = address.known_hosts or "~/.ssh/known_hosts"
     if known:

@@ -41,16 +41,22 @@ class Server:
     def stop(self) -> None:
         """Ends the server and every connection."""
         if self.process is not None:
+            connections = self.connections()  # asked first: orphans are nobody's children
             self.process.terminate()
-            self.cut()
+            for process in connections:
+                process.kill()
             self.process.wait()
 
     def connections(self) -> list[psutil.Process]:
         """sshd's own processes for connections; what they started is not among them."""
-        if self.process is None:
+        if self.process is None or self.process.poll() is not None:
             return []
         found = psutil.Process(self.process.pid).children(recursive=True)
         return [process for process in found if process.name().startswith("sshd")]
+
+    def logins(self) -> int:
+        """How many there have been."""
+        return (self.folder / "log").read_text().count("Accepted")
 
     def cut(self) -> int:
         """Kills the processes of all connections; their number."""
@@ -104,3 +110,12 @@ def make_python(folder: Path, packages: tuple[str, ...] = PACKAGES) -> Path:
         if name in packages:
             (target / source.name).symlink_to(source)
     return folder / "bin" / "python"
+
+
+def make_far(folder: Path, python: Path, temporary: Path) -> Path:
+    """``python`` with a temporary folder of its own, by a path that a shell would take apart."""
+    temporary.mkdir()
+    path = folder / "python; touch pwned; $(touch pwned) 'x' \"y\" &"
+    path.write_text(f'#!/bin/sh\nTMPDIR={temporary} exec {python} "$@"\n')
+    path.chmod(0o755)
+    return path

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gnomon.devices.jobs import GraphJob, ModelJob
+from gnomon.devices.local import LocalDevice
 from gnomon.devices.runner import GraphFunction, Runner
 
 
@@ -62,8 +63,42 @@ class MisbehavingRunner(Runner):
             os.kill(os.getpid(), signal.SIGKILL)
         elif name == "raises":
             raise ValueError("two\nlines")
+        elif name == "cut":
+            time.sleep(0.3)  # that it began is told meanwhile
+            _kill_the_ssh_server_above()
+            time.sleep(1000)
         elif name == "flaky":
             seen = self._folder / "seen"
             if not seen.exists():
                 seen.touch()
                 os.abort()
+
+
+class MisbehavingLocalDevice(LocalDevice):
+    """Importable wherever the runner is, a remote host for one."""
+
+    name = "misbehaving"
+    accepts = "onnx"
+    runner = f"{__name__}.MisbehavingRunner"
+
+    def __init__(self, threads: int = 1, folder: str = ".", at_start: str = "") -> None:
+        super().__init__(threads)
+        self.folder, self.at_start = folder, at_start
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        return None
+
+    def options(self) -> Mapping[str, Any]:
+        return {"folder": self.folder, "at_start": self.at_start}
+
+
+def _kill_the_ssh_server_above() -> None:
+    """Ends the connection that this process was started over."""
+    pid = os.getpid()
+    while pid > 1:
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        if fields["Name"].strip().startswith("sshd"):
+            os.kill(pid, signal.SIGKILL)
+            return
+        pid = int(fields["PPid"])
