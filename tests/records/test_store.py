@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,25 +188,6 @@ def test_a_forked_child_uses_its_own_connection(store: MeasurementStore) -> None
 def test_look_up_uses_the_index(store: MeasurementStore) -> None:
     plan = store._connection().execute("EXPLAIN QUERY PLAN " + _GET, ("s", "d", "p", "minimum")).fetchall()
     assert "USING INDEX measurements_by_key (setting=? AND deployable=? AND protocol=? AND statistic=?)" in str(plan)
-
-
-@pytest.mark.slow
-def test_million_rows_are_found_at_once(store: MeasurementStore) -> None:
-    text = MEASUREMENT.to_json()
-    connection = sqlite3.connect(store.path)
-    connection.execute("PRAGMA synchronous = OFF")
-    with connection:
-        connection.executemany(
-            "INSERT INTO measurements (setting, deployable, protocol, statistic, verdict, timestamp, measurement)"
-            " VALUES (?, ?, 'protocol', 'minimum', 'good', '2026', ?)",
-            ((SETTING.id, f"d{i}", text if i % 100_000 == 0 else "") for i in range(1_000_000)),
-        )
-    connection.close()
-    get(store)
-    start = time.perf_counter()
-    for i in range(0, 1_000_000, 100_000):
-        assert get(store, f"d{i}") == MEASUREMENT
-    assert (time.perf_counter() - start) / 10 < 0.02
 
 
 def test_damaged_file_is_reported_and_left_alone(store: MeasurementStore, tmp_path: Path) -> None:
