@@ -144,12 +144,17 @@ def _run(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Tape:
     recorder = _Recorder(tape, inputs)
 
     class Mode(TorchDispatchMode):
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            """torch's hook for modes that run no compiled code: wrapping this one would import its compiler (1 s)."""
+            return False
+
         def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
             found = function(*args, **(kwargs or {}))
             recorder.add(function, args, kwargs or {}, found)
             return found
 
-    with evaluation_mode(module), Mode():
+    with evaluation_mode(module), Mode():  # type: ignore[no-untyped-call]
         returned = module(*inputs)
     outputs = (returned,) if isinstance(returned, torch.Tensor) else returned
     if not isinstance(outputs, (tuple, list)) or not all(isinstance(tensor, torch.Tensor) for tensor in outputs):
