@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy.typing as npt
+
+from ..errors import DeviceError
 from ..records import Fingerprint, Measurement, Setting, Statistic, Workload
 from ..search_spaces import Deployable
 from .protocol import Protocol
@@ -24,6 +27,8 @@ class Device(ABC):
     """``torch``: modules. ``onnx``: exported files (the device exports modules itself).
     ``architecture``: only the identity is needed (recorded tables)."""
 
+    precision: str = "fp32"
+    """Number format that it computes in. Where it is another than ``fp32`` a study scores what the device answers."""
     statistic: Statistic
     """The one statistic of a study: predictor, constraint, verification and report all use it."""
 
@@ -49,6 +54,22 @@ class Device(ABC):
             GnomonError: If this model cannot be brought into the form that runs here.
         """
         return deployable
+
+    def answers(self, deployable: Deployable, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """What the runtime itself makes of inputs: quality is of these, where they are not the trained model's.
+
+        Args:
+            deployable: With a graph ``main``.
+            inputs: Of that graph by name ``(N, *shape)``, ``shape`` with the workload's batch.
+
+        Returns:
+            Outputs by name ``(N, *shape)``.
+
+        Raises:
+            DeviceError: If this device cannot answer.
+            MeasurementError: If the model does not run.
+        """
+        raise DeviceError("gives latencies, and no answers", field="device", value=self.name)
 
     @abstractmethod
     def measure(self, deployables: Sequence[Deployable], protocol: Protocol, *, seed: int = 0) -> Iterator[Measurement]:

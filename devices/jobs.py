@@ -33,6 +33,8 @@ class GraphJob(Record):
         path: The file that the runner loads; None for a module that the child builds.
         answers: npz file of the outputs that are expected of random inputs; None for no check.
         tolerance: Relative error of outputs up to which a latency counts.
+        questions: npz file of inputs by name, each ``(N, *shape)``, to be answered before any timing.
+        replies: npz file to write the outputs of the questions to, by name ``(N, *shape)``.
     """
 
     inputs: tuple[TensorJob, ...]
@@ -40,6 +42,8 @@ class GraphJob(Record):
     path: str | None = None
     answers: str | None = None
     tolerance: float = 0.0
+    questions: str | None = None
+    replies: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import ConfigError, DeviceError, GnomonError
 from ..records import STATISTICS, Fingerprint, Measurement, Setting, Statistic, Workload
 from ..search_spaces import Deployable
+from .answers import Array
 from .base import Device
 from .fingerprint import cpu_model, machine_fingerprint
 from .isolation import DeviceLostError, RoundResult, run_here
@@ -135,6 +136,11 @@ class LocalDevice(Device):
         return Setting(
             self.name, self.hardware(), self.runtime(), workload, self.threads, self.precision, dict(self.options())
         )
+
+    def answers(self, deployable: Deployable, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        from .questions import ask
+
+        return ask(self, deployable, inputs)
 
     def fingerprint(self) -> Fingerprint:
         return machine_fingerprint(self.runtime(), self.threads, self.precision)

@@ -34,8 +34,9 @@ class OnnxDevice(LocalDevice):
 
     def calibration_inputs(self, graph: Graph, n: int = 32) -> list[Mapping[str, Array]]:
         """Up to ``n`` representative inputs of ``graph``: the task's where they fit, else random ones."""
-        names = {spec.name for spec in graph.inputs}
-        if self.calibration is not None and all(set(sample) == names for sample in self.calibration):
+        shapes = {spec.name: tuple(spec.shape) for spec in graph.inputs}
+        fits = [{name: array.shape for name, array in sample.items()} == shapes for sample in self.calibration or ()]
+        if self.calibration and all(fits):
             return list(self.calibration[:n])
         return [{spec.name: random_input(spec, seed) for spec in graph.inputs} for seed in range(1, n + 1)]
 

@@ -160,6 +160,7 @@ class OnnxRuntimeDevice(OnnxDevice):
         self.graph_optimization = graph_optimization
         self.provider = provider
         self.provider_options = dict(provider_options or {})
+        self.per_channel, self.weight_bits = per_channel, weight_bits
         self.quantisation = Quantisation(per_channel, weight_bits)
 
     @classmethod
@@ -197,4 +198,4 @@ class OnnxRuntimeDevice(OnnxDevice):
         if is_quantised(path):
             return path
         inputs = self.calibration_inputs(graph) if n is None else self.calibration_inputs(graph, n)
-        return quantise(path, folder / path.name.replace(".onnx", QUANTISED), inputs, self.quantisation)
+        return quantise(path, folder / f"{path.stem}{QUANTISED}", inputs, self.quantisation)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 from ..errors import ConfigError, DeviceError, MeasurementError
 from ..records import Fingerprint, Measurement, Setting, Workload
 from ..search_spaces import Deployable
+from .answers import Array
 from .isolation import DeviceLostError, RoundResult
 from .jobs import GraphJob, ModelJob, RoundJob, Sample
 from .local import LocalDevice, Progress
@@ -139,6 +140,13 @@ class RemoteDevice(LocalDevice):
     def fingerprint(self) -> Fingerprint:
         """The host's state when it was last connected to."""
         return self.state().fingerprint
+
+    def deployed(self, deployable: Deployable, folder: Path) -> Deployable:
+        return self.inner.deployed(deployable, folder)
+
+    def answers(self, deployable: Deployable, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """As the inner device answers on this machine; the runtime has to be here, too."""
+        return self.inner.answers(deployable, inputs)
 
     @property
     def calibration(self) -> Any:

@@ -126,6 +126,19 @@ class Session:
                 if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
                     raise MeasurementError(f"output {output!r} of graph {name!r} is not finite")
 
+    def reply(self) -> None:
+        """Answers the questions that a graph has, one run each, into the file for the replies."""
+        for name, job in self._jobs.items():
+            if job.questions is None or job.replies is None:
+                continue
+            questions = read_answers(job.questions)
+            replies: dict[str, list[Array]] = {output: [] for output in job.outputs}
+            for index in range(len(questions[job.inputs[0].name])):
+                fed = {t.name: self._runner.tensor(np.ascontiguousarray(questions[t.name][index])) for t in job.inputs}
+                for output, tensor in zip(job.outputs, self._graphs[name](fed), strict=True):
+                    replies[output].append(np.array(self._runner.array(tensor)))
+            np.savez(job.replies, **{output: np.stack(arrays) for output, arrays in replies.items()})  # type: ignore[arg-type]
+
     def _compare(self, name: str, job: GraphJob, answers: str) -> None:
         expected = read_answers(answers)
         outputs = self._graphs[name](self._inputs[name])

@@ -86,6 +86,7 @@ class _Round:
     def _time(self, model: ModelJob) -> tuple[Quantiles, dict[str, Quantiles], int, int]:
         session = Session(self._runner, model)
         session.check()
+        session.reply()
         n_warmup = 1 + warm_up(session, self._job.protocol)
         totals, parts = time_runs(session, self._job.protocol, self._job.protocol.time_cap_s)
         return quantiles(totals), {name: quantiles(p) for name, p in parts.items()}, len(totals), n_warmup

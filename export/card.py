@@ -30,6 +30,8 @@ class ModelCard(Record):
         metadata: What the ONNX file says of itself.
         metric: Name of the task's figure in ``validation`` and ``test``, larger is better.
         validation, test: Figures by name on each split; the search saw validation only.
+        fp32: The same by split of the model before the device's runtime quantised it; empty if it does not.
+        fp32_file: Name of the file before that, where it is another.
         training: How it was trained: ``budget``, ``budget_unit``, ``seed`` and more.
         costs: Analytic costs by name (``parameters``, ``macs`` ...), at batch 1.
         predicted_ms, predicted_std_ms: Latency as the search predicted it.
@@ -48,6 +50,8 @@ class ModelCard(Record):
     metric: str = ""
     validation: Mapping[str, float] = field(default_factory=dict)
     test: Mapping[str, float] = field(default_factory=dict)
+    fp32: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    fp32_file: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     predicted_ms: float | None = None
@@ -132,8 +136,13 @@ def _scores(card: ModelCard) -> str:
     if not card.validation and not card.test:
         return ""
     names = list(dict.fromkeys([*([card.metric] if card.metric else []), *card.validation, *card.test]))
-    rows = [(name, _figure(card.validation.get(name)), _figure(card.test.get(name))) for name in names]
-    text = "## Scores\n\n" + _table(("metric", "validation", "test"), rows)
+    columns = {"validation": card.validation, "test": card.test}
+    columns |= {f"{split} in fp32": card.fp32[split] for split in ("validation", "test") if split in card.fp32}
+    rows = [(name, *(_figure(scores.get(name)) for scores in columns.values())) for name in names]
+    text = "## Scores\n\n" + _table(("metric", *columns), rows)
+    if card.fp32:
+        before = f" `{card.fp32_file}` is the model before that." if card.fp32_file else ""
+        text += f"\n\nOf the model as the device computes it, beside what was trained.{before}"
     return text + "\n\nThe search chose by validation; test examples were never seen by it."
 
 

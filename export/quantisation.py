@@ -17,8 +17,8 @@ from .qdq import QdqGraph, rewrite
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-QUANTISED = "model.int8.onnx"
-"""Name of a quantised file beside ``model.onnx``."""
+QUANTISED = ".int8.onnx"
+"""Ending of a quantised file beside ``model.onnx``."""
 
 
 @dataclass(frozen=True)

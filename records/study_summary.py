@@ -48,6 +48,9 @@ class ModelRow(Record):
 
     Args:
         folder: Relative to the study's folder: holds the ONNX files, weights, card and config.
+        validation, test: Of the model as it runs on the device.
+        fp32: Metrics by split of the trained model, where the device changes its answers (quantises it).
+        files: In ``folder``; the first is what the device was given.
         predicted_ms, predicted_std_ms: Before verification.
         measurement: Of the very file that ships; None for recorded studies only if it failed.
         max_abs_error: Largest difference between ONNX Runtime and torch outputs.
@@ -66,6 +69,7 @@ class ModelRow(Record):
     reason: str = ""
     folder: str = ""
     files: tuple[str, ...] = ()
+    fp32: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     measurement: Measurement | None = None
     max_abs_error: float | None = None
     on_front: bool = False

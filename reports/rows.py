@@ -33,6 +33,7 @@ class ModelView:
         predicted, measured, interval: In ms.
         error: Measured against predicted latency, for example ``+3.1 %``.
         error_sigmas: The same in predictive standard deviations; empty where that is unknown.
+        fp32: The metric on :func:`score_split` before the device's runtime quantised the model.
         status: ``front``, ``dominated`` or ``dropped``.
     """
 
@@ -49,6 +50,7 @@ class ModelView:
     macs: str
     parameters: str
     max_abs_error: str
+    fp32: str
     status: str
 
 
@@ -111,6 +113,7 @@ def _view(summary: StudySummary, quality: QualityFormat, label: str, model: Mode
         macs=count(model.costs.get("macs")),
         parameters=count(model.costs.get("parameters")),
         max_abs_error=MISSING if model.max_abs_error is None else f"{model.max_abs_error:.1e}",
+        fp32=quality(model.fp32.get(score_split(summary), {}).get(summary.metric)),
         status=("front" if model.on_front else "dominated") if model.accepted else "dropped",
     )
 

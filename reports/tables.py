@@ -35,12 +35,16 @@ def columns(summary: StudySummary) -> tuple[str, ...]:
     measured = "recorded (ms)" if is_published(summary.setting) else "measured (ms)"
     metric = words(summary.metric)
     scores = (f"recorded {metric}",) if summary.recorded else (f"test {metric}", f"validation {metric}")
+    if any(model.fp32 for model in summary.models):
+        scores = (scores[0], f"{scores[0]} in fp32", *scores[1:])
     return ("", *scores, "predicted (ms)", measured, "deviation", "verdict", "MACs", "parameters")
 
 
 def cells(summary: StudySummary, view: ModelView) -> tuple[str, ...]:
     """One model's cells under :func:`columns`."""
     scores = (view.validation,) if summary.recorded else (view.test, view.validation)
+    if any(model.fp32 for model in summary.models):
+        scores = (scores[0], view.fp32, *scores[1:])
     # An interval of no width, as published tables have, says nothing.
     bounds = "" if is_published(summary.setting) or not view.interval else f" {view.interval}"
     return (

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -25,6 +25,7 @@ from ..records import Evaluation, Measurement, ModelRow
 from ..records.store import MeasurementStore
 from ..schema import Record, read_json, write_json
 from ..search_spaces import Deployable
+from .deployment import deploy, is_rounded
 from .history import History, Trial
 from .log_file import log_file
 from .loop import evaluation_seed
@@ -34,6 +35,9 @@ from .problem import Problem
 from .ranking import Verified, by_chance, rank, rank_again
 from .setup import Components, build
 from .workers import die_with
+
+if TYPE_CHECKING:
+    from ..export import ModelCard
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,9 @@ class TrainedModel(Record):
     Args:
         recipe: Digest of what the training depends on (see :func:`recipe`); a model of another
             recipe is not this one.
+        validation, test: Of the model as it runs on the device, quantised if it quantises.
+        fp32: Metrics by split before that, where the device changes answers; else empty.
+        files: In the model's folder; the first is what the device was given.
         error: Why there is no model, or empty. Tried again by the next run.
     """
 
@@ -63,6 +70,7 @@ class TrainedModel(Record):
     recipe: str = ""
     validation: Evaluation | None = None
     test: Mapping[str, float] = field(default_factory=dict)
+    fp32: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     max_abs_error: float | None = None
     error: str = ""
@@ -70,7 +78,11 @@ class TrainedModel(Record):
 
 def recipe(components: Components) -> str:
     """Digest of what a full training depends on besides the architecture."""
-    parts = (components.finalise.budget, components.study.seed, components.task.identity(), components.space.spec())
+    parts: list[Any] = [components.finalise.budget, components.study.seed]
+    parts += [components.task.identity(), components.space.spec()]
+    if is_rounded(components.device):
+        setting = components.device.setting(components.space.workload)
+        parts += [setting.device, setting.precision, setting.options]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -234,8 +246,42 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
     exported = export_model(space.deployable(architecture.config), model, folder, card, config=config)
     files = exported.card.files
     test = task.score(folder / files[0], "test")
-    write_card(folder, replace(exported.card, test=test))
-    return TrainedModel(key, recipe(components), validation, test, files, exported.max_abs_error)
+    trained = TrainedModel(key, recipe(components), validation, test, files=files, max_abs_error=exported.max_abs_error)
+    if is_rounded(components.device):
+        trained = _as_deployed(components, exported.deployable, folder, trained)
+    write_card(folder, _card_of(exported.card, task.metric, trained))
+    return trained
+
+
+def _as_deployed(components: Components, exported: Deployable, folder: Path, trained: TrainedModel) -> TrainedModel:
+    """The model as the device runs it: its file first, and its own scores."""
+    task, validation = components.task, trained.validation
+    if validation is None:
+        return trained
+    deployed = deploy(components.device, exported, folder)
+    scores = {split: deployed.scores(task, split) for split in ("validation", "test")}
+    others = {name: value for name, value in scores["validation"].items() if name != task.metric}
+    return replace(
+        trained,
+        validation=replace(validation, quality=scores["validation"][task.metric], metrics=others),
+        test=scores["test"],
+        fp32={"validation": {task.metric: validation.quality, **validation.metrics}, "test": trained.test},
+        files=(deployed.file, *trained.files) if deployed.file else trained.files,
+    )
+
+
+def _card_of(card: ModelCard, metric: str, trained: TrainedModel) -> ModelCard:
+    """The card with what became of the model after its export."""
+    if trained.validation is None or not trained.fp32:
+        return replace(card, test=trained.test)
+    return replace(
+        card,
+        validation={metric: trained.validation.quality, **trained.validation.metrics},
+        test=trained.test,
+        fp32=trained.fp32,
+        files=trained.files[:1],
+        fp32_file=card.files[0] if trained.files[0] != card.files[0] else "",
+    )
 
 
 def _costs(components: Components, key: str) -> dict[str, float]:
@@ -329,6 +375,7 @@ def _row(
         config=components.space.config(trial.genotype),
         validation={} if validation is None else {"quality": validation.quality, **validation.metrics},
         test=trained.test,
+        fp32=trained.fp32,
         predicted_ms=float(mean[0]),
         predicted_std_ms=float(std[0]),
         costs=_costs(components, trained.key),

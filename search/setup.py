@@ -18,6 +18,7 @@ from ..predictors import LatencyPredictor
 from ..schema import Record
 from ..search_spaces import SearchSpace
 from ..tasks import Evaluator, Task
+from .deployment import set_calibration
 from .instantiate import instantiate
 from .objective import Objective
 from .strategy import Strategy
@@ -110,6 +111,9 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
         )
     if objective.limit.share is not None and objective.limit.reference:
         space.named_genotype(objective.limit.reference)  # raises, with the names there are
+    evaluator: Evaluator = make("quality", space=space, task=task)
+    if evaluator.has_weights:
+        set_calibration(device, space, task)
     study = study_settings(node, space.name, device.name, task.name)
     predictor: LatencyPredictor = make("predictor", space=space)
     if study.references <= predictor.minimum:
@@ -125,7 +129,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
         task=task,
         device=device,
         protocol=make("protocol"),
-        evaluator=make("quality", space=space, task=task),
+        evaluator=evaluator,
         predictor=predictor,
         strategy=strategy,
         objective=objective,

@@ -11,6 +11,8 @@ from ..records import Evaluation
 from ..search_spaces import Architecture
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
 Progress = Callable[[float, float], None]
@@ -72,6 +74,11 @@ class Task(ABC):
     @abstractmethod
     def score(self, model: nn.Module | Path, split: str) -> dict[str, float]:
         """Metrics of a torch module, or of an ONNX file, on ``validation`` or ``test``."""
+
+    def examples(self, n: int) -> npt.NDArray[np.float32] | None:
+        """Up to ``n`` model inputs ``(n, *input_shape)`` of the train split, always the same, from which the
+        ranges of a quantised model are set; None if the task has none to give."""
+        return None
 
     def cost_hint_s(self, model: nn.Module, budget: float) -> float | None:
         """Rough seconds of training ``model`` for ``budget``, for ``--plan``; None if unknown."""

@@ -19,6 +19,8 @@ from .splits import check_fractions
 from .training_settings import TrainingSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
 SCORED_SPLITS = ("validation", "test")
@@ -94,6 +96,9 @@ class ImageClassification(Task):
 
     def example_keys(self, split: str) -> list[str]:
         return [self.data.keys[i] for i in self.data.splits[split]]
+
+    def examples(self, n: int) -> npt.NDArray[np.float32]:
+        return self.data.examples(n)
 
     def train(
         self,

@@ -63,6 +63,12 @@ class PreparedImages:
         """Model inputs ``(n, C, H, W)`` of a split."""
         return self.normalise(self.raw(split))
 
+    def examples(self, n: int) -> npt.NDArray[np.float32]:
+        """Up to ``n`` model inputs of the train split, drawn once and for all."""
+        train = self.splits.train
+        chosen = np.random.default_rng(0).permutation(len(train))[:n]
+        return self.normalise(self.data.images[train[chosen]])
+
     def normalise_batch(self, raw: torch.Tensor) -> torch.Tensor:
         """The same for a tensor. Done batch by batch, so that data stay small in memory."""
         import torch

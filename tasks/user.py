@@ -167,6 +167,10 @@ class UserTask(Task):
         images = self._images
         return None if images is None else [images.keys[i] for i in images.splits[split]]
 
+    def examples(self, n: int) -> npt.NDArray[np.float32] | None:
+        images = self._images
+        return None if images is None else images.examples(n)
+
     def identity(self) -> dict[str, Any]:
         identity = {"task": "user", "metric": self.metric, "train": _function_name(self._train), **self._identity}
         images = self._images
