@@ -169,6 +169,9 @@ def _linear(to: Translator, step: Step) -> str:
     factor, shift, norms = to.folded_norms(step.outputs[0])
     if norms:
         kernel, bias = _scaled(kernel, bias, factor, shift)
+    transposed = to.maker(matrix)  # of the parameter, whose name the weight gets
+    if transposed is not None and transposed.operator == "aten.t.default":
+        matrix = transposed.arguments["self"]
     inputs = [to.name(read), to.weight(matrix, kernel), *_bias(to, bias_argument, bias)]
     output = to.graph.node("Gemm", inputs, alpha=1.0, beta=1.0, transA=0, transB=1)
     to.names |= dict.fromkeys(norms, output)
@@ -209,9 +212,14 @@ def _statistics(to: Translator, step: Step) -> tuple[Array, Array, Array, Array]
 
 def _batch_norm(to: Translator, step: Step) -> str:
     """One that follows no convolution or linear layer of its own."""
-    statistics = [to.graph.weight(part.astype(np.float32), "norm") for part in _statistics(to, step)]
-    inputs = [to.name(step.arguments["input"]), *statistics]
-    return to.graph.node("BatchNormalization", inputs, epsilon=step.arguments["eps"], momentum=0.9)
+    a = step.arguments
+    arguments = [a[name] for name in ("weight", "bias", "running_mean", "running_var")]
+    values = [part.astype(np.float32) for part in _statistics(to, step)]
+    parts = [
+        to.graph.weight(value, "norm") if argument is None else to.weight(argument, value)
+        for argument, value in zip(arguments, values, strict=True)
+    ]
+    return to.graph.node("BatchNormalization", [to.name(a["input"]), *parts], epsilon=a["eps"], momentum=0.9)
 
 
 # ---- Element by element ------------------------------------------------------------------------

@@ -236,17 +236,16 @@ def test_common_layers_are_the_exporters_graph(tmp_path: Path) -> None:
     "name", [n if n in ("mobile_cnn", "nasbench201") else pytest.param(n, marks=pytest.mark.slow) for n in SPACES]
 )
 def test_every_space_is_the_exporters_graph(name: str, tmp_path: Path) -> None:
+    """With fresh weights, as architectures are measured: the exporter leaves out biases that are zero."""
     space = SPACES[name]()
-    for number, row in enumerate(space.sample(2, np.random.default_rng(3))):
-        graph = space.deployable(space.config(row)).graphs["main"]
-        module = fresh_module(graph)
-        if number:
-            moved(module)
-        quick = to_onnx_directly(module, graph.inputs, graph.outputs)
-        slow = to_onnx(module, graph.inputs, graph.outputs)
-        assert operators(quick) == operators(slow)
-        assert optimised(quick, tmp_path / "quick.onnx") == optimised(slow, tmp_path / "slow.onnx")
-        assert abs(quick.ByteSize() - slow.ByteSize()) < 0.1 * slow.ByteSize()
+    graph = space.deployable(space.config(space.sample(1, np.random.default_rng(3))[0])).graphs["main"]
+    module = fresh_module(graph)
+    quick, slow = (write(module, graph.inputs, graph.outputs) for write in (to_onnx_directly, to_onnx))
+    assert operators(quick) == operators(slow)
+    assert optimised(quick, tmp_path / "quick.onnx") == optimised(slow, tmp_path / "slow.onnx")
+    quick_weights, slow_weights = ({weight.name for weight in proto.graph.initializer} for proto in (quick, slow))
+    assert {weight for weight in slow_weights if weight.endswith("weight")} <= quick_weights
+    assert abs(quick.ByteSize() - slow.ByteSize()) < 0.1 * slow.ByteSize()
 
 
 def test_cells_with_zeros_are_the_exporters_graph(tmp_path: Path) -> None:
