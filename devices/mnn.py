@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from ..errors import MeasurementError
 from ..records import Statistic
 from ..search_spaces import Graph
 from .answers import Array
-from .conversion import run_converter, self_contained
+from .conversion import run_converter
 from .fingerprint import package_version
 from .jobs import GraphJob, ModelJob
 from .local import Progress
@@ -119,9 +119,9 @@ class MNNDevice(OnnxDevice):
                     allowed=("float32", *_INTEGERS),
                 )
         target = folder / "model.mnn"
-        source = self_contained(cast(Path, graph.onnx_path), folder / "source.onnx")
+        shapes = [f"{spec.name}={','.join(map(str, spec.shape))}" for spec in graph.inputs]
         run_converter(
-            [sys.executable, "-P", "-m", f"{__package__}.mnn_convert", str(source), str(target)],
+            [sys.executable, "-P", "-m", f"{__package__}.mnn_convert", str(graph.onnx_path), str(target), *shapes],
             limit_s=CONVERT_LIMIT_S,
             what="MNN's converter",
             produces=target,

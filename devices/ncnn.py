@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DeviceError, MeasurementError
 from ..records import Statistic
 from ..search_spaces import Graph
-from .answers import Array
+from .answers import Array, read_answers
 from .conversion import run_converter, self_contained
 from .fingerprint import package_version
 from .jobs import GraphJob, ModelJob
@@ -68,21 +68,26 @@ class NcnnRunner(Runner):
         net = self.net(graph)
         axes = batch_axes(Path(cast(str, graph.path)).with_suffix(".py"))
         inputs = [(f"in{i}", tensor.name, axes[f"in{i}"]) for i, tensor in enumerate(graph.inputs) if f"in{i}" in axes]
-        outputs = [(f"out{i}", axes[f"out{i}"]) for i in range(len(graph.outputs))]
+        shapes = {} if graph.answers is None else {n: a.shape for n, a in read_answers(graph.answers).items()}
+        outputs = [(f"out{i}", axes[f"out{i}"], shapes.get(name)) for i, name in enumerate(graph.outputs)]
         mat = self._runtime.Mat
 
         def run(arrays: Mapping[str, Array]) -> list[Array]:
             extractor = net.create_extractor()
             for blob, name, axis in inputs:
                 array = arrays[name]
+                if array.dtype == np.int64:
+                    array = array.astype(np.int32)  # ncnn's integers; it would take the halves for two
                 # A copy: ncnn wants each channel's start aligned, and keeps no reference to the array.
                 extractor.input(blob, mat(array, batch_index=axis).clone())
             results = []
-            for blob, axis in outputs:
+            for blob, axis, shape in outputs:
                 code, result = extractor.extract(blob)
                 if code != 0:
                     raise MeasurementError(f"ncnn's extract returned {code}")
-                results.append(np.array(result.numpy(batch_index=axis)))
+                array = np.array(result.numpy(batch_index=axis))
+                # ncnn has no axes of length 1 at the front.
+                results.append(array.reshape(shape) if shape is not None and array.size == np.prod(shape) else array)
             return results
 
         return run

@@ -41,10 +41,8 @@ def quantise(path: Path, calibration: Path, answers: Path, target: Path, toleran
     Raises:
         ValueError: If OpenVINO's fp32 answers are not the expected ones.
     """
-    import nncf
     import openvino
 
-    nncf.set_log_level(logging.ERROR)
     with np.load(calibration, allow_pickle=False) as file:
         stacked = dict(file)
     core = openvino.Core()
@@ -53,6 +51,9 @@ def quantise(path: Path, calibration: Path, answers: Path, target: Path, toleran
     expected = read_answers(answers)
     inputs = {name: random_input(TensorJob(name, a.shape[1:], a.dtype.name)) for name, a in stacked.items()}
     _check(_answers(core, model, inputs, list(expected)), expected, tolerance)
+    import nncf  # takes seconds, so only now
+
+    nncf.set_log_level(logging.ERROR)
     n = len(next(iter(stacked.values()), ()))
     quantised = nncf.quantize(model, nncf.Dataset(list(_samples(stacked, n))), subset_size=max(n, 1))
     openvino.save_model(quantised, target, compress_to_fp16=False)

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import importlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,3 +101,42 @@ def named() -> Callable[[Sequence[str]], list[Deployable]]:
     """Deployables for the misbehaving runner."""
     graph = Graph((TensorSpec("input", (1, 2)),), ("output",))
     return lambda names: [Deployable(name, Workload((2,)), {"main": graph}) for name in names]
+
+
+@pytest.fixture
+def cnn_file() -> Callable[..., Path]:
+    """:func:`write_cnn`, for test files, which cannot import this one."""
+    return write_cnn
+
+
+@pytest.fixture
+def odd_graphs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makers of deployables that are no images."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "doubles"))
+    return importlib.import_module("odd_graphs")
+
+
+@pytest.fixture
+def busy_threads(tmp_path: Path) -> Callable[[LocalDevice, Deployable, int], int]:
+    """How many threads of a fresh process compute while it runs a model."""
+
+    def count(device: LocalDevice, model: Deployable, threads: int, runs: int = 200) -> int:
+        folder = tmp_path / f"threads{threads}"
+        folder.mkdir()
+        job = device.prepare(model, folder).to_dict()
+        request = {"runner": device.runner, "threads": threads, "options": dict(device.options()), "job": job}
+        script = Path(__file__).parent / "doubles" / "count_threads.py"
+        # The limits that the measuring process sets, too: a runtime may look at them instead of its own option.
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        result = subprocess.run(
+            [sys.executable, str(script)],
+            input=json.dumps({**request, "runs": runs}),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return int(result.stdout.split()[-1])
+
+    return count
