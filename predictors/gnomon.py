@@ -93,16 +93,18 @@ class GnomonPredictor(LatencyPredictor):
 
     def fit(self, pool: DevicePool, *, seed: int = 0) -> None:
         """See :meth:`LatencyPredictor.fit`: one linear model a setting; there is nothing random. A pool of
-        the same decisions at another size is carried over to this one
-        (:func:`~gnomon.predictors.transfer.carried_over`)."""
+        this space at another size is carried over (:func:`~gnomon.predictors.transfer.carried_over`)."""
         self._learn(self._sources_of(pool))
 
     def _sources_of(self, pool: DevicePool) -> Sources:
-        genotypes = pool_genotypes(self.space, pool)
-        own = pool.space is None or pool.space.spec() == self.space.spec()
-        basis = self.basis if own or pool.space is None else FeatureBasis(pool.space, executions=True)
-        sources = LinearTransfer(basis).fit(basis.features(genotypes), pool.latencies_ms, pool.settings)
-        return sources if basis is self.basis else carried_over(sources, basis, self.basis)
+        other = pool.space
+        if other is None or type(other) is not type(self.space) or other.spec() == self.space.spec():
+            genotypes = pool_genotypes(self.space, pool)
+            return LinearTransfer(self.basis).fit(self.basis.features(genotypes), pool.latencies_ms, pool.settings)
+        basis = FeatureBasis(other, executions=True)
+        features = basis.features(pool_genotypes(other, pool))
+        sources = LinearTransfer(basis).fit(features, pool.latencies_ms, pool.settings)
+        return carried_over(sources, basis, self.basis)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """See :meth:`LatencyPredictor.state`."""

@@ -131,7 +131,7 @@ at its own is left out: what remains is the error of its constant."""
 
 
 def carried_over(sources: Sources, basis: FeatureBasis, to: FeatureBasis) -> Sources:
-    """What was learnt in one space, for another with the same decisions at another size.
+    """What was learnt in a space of one size, for the same space at another.
 
     Milliseconds an operation are taken to be the same: weights are divided by the units of the one and
     multiplied by those of the other. Columns that only the other has get no weight.

@@ -13,9 +13,9 @@ FOLDER = "pools"
 
 
 def shipped_pools(space: SearchSpace) -> tuple[DevicePool, ...]:
-    """Pools of ``space``: the one of its very arguments if there is one, else all with the same
-    decisions at other sizes, by name; empty if none ships."""
-    found = [pool for pool in _read(space.name) if pool.space is not None and pool.space.decisions == space.decisions]
+    """Pools of ``space``: the one of its very arguments if there is one, else all that were measured at
+    other sizes, by name; empty if none ships."""
+    found = [pool for pool in _read(space.name) if type(pool.space) is type(space)]
     exact = [pool for pool in found if pool.space is not None and pool.space.spec() == space.spec()]
     return tuple(exact or found)
 
