@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -126,12 +129,26 @@ def test_int8_ranges_come_from_the_calibration_inputs(int8, onnx_models, tmp_pat
 
 
 def test_a_wrong_model_is_not_quantised(int8, onnx_models, tmp_path):
-    """Its own answers replace those expected only after fp32 was found right."""
+    """The quantised model's answers replace those expected only after fp32 was found right."""
     graph, folder = onnx_models[0].graphs["main"], _new(tmp_path, "q")
     wrong = np.ones((1, 8, 16, 16), np.float32)
     np.savez(folder / "answers.npz", output=wrong)
     with pytest.raises(MeasurementError, match="before quantisation, output 'output' differs"):
         int8.convert(graph, folder)
+
+
+def test_quantising_reports_nothing_and_needs_no_torch():
+    """NNCF sends its use to a server unless told otherwise, or a test runs."""
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    code = (
+        "import sys\n"
+        "from gnomon.devices.openvino_int8 import _nncf\n"
+        "_nncf()\n"
+        "from nncf.telemetry.wrapper import NNCFTelemetry, telemetry\n"
+        "print(isinstance(telemetry, NNCFTelemetry), 'torch.nn' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == ["False", "False"]
 
 
 # ---- Arguments -----------------------------------------------------------------------------
