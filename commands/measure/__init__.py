@@ -55,12 +55,14 @@ def _text(m: Measurement) -> str:
         return f"{m.architecture}: failed: {m.error}"
     low, high = m.interval or (m.latency_ms, m.latency_ms)
     s = m.setting
+    known = {"p10": m.p10, "median": m.median, "p90": m.p90}  # a phone's benchmark program may give fewer
+    quantiles = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if value is not None)
     threads = f"{s.threads} thread{'s' * (s.threads != 1)}"
     return "\n".join(
         (
             m.architecture,
             f"  {m.statistic} latency {m.latency_ms:.4g} ms, 90 % interval {low:.4g} to {high:.4g} ms, {m.verdict}",
-            f"  p10 {m.p10:.4g}, median {m.median:.4g}, p90 {m.p90:.4g} ms",
+            f"  {quantiles} ms",
             f"  {m.n_runs} runs in {len(m.process_values)} processes",
             f"  {s.device} ({s.runtime}, {threads}, {s.precision}, batch {s.workload.batch}) on {s.hardware}",
         )

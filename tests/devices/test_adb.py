@@ -274,3 +274,10 @@ def test_thermal_and_properties():
 def test_choose_phone_reads_what_adb_prints():
     text = "List of devices attached\n* daemon started successfully\nemulator-5554\tdevice\n\n"
     assert choose_phone(text, None) == "emulator-5554"
+
+
+def test_the_command_line_shows_the_quantiles_that_there_are(phone, onnx_models, once, capsys):
+    from gnomon.commands.measure import _text
+
+    (result,) = AdbDevice(TfliteDevice(), phone.benchmark_model).measure(onnx_models[:1], once)
+    assert "\n  median 12.4 ms\n" in _text(result)
