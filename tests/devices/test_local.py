@@ -145,7 +145,7 @@ def test_fingerprint_of_this_machine():
 # ---- Configs and the catalog ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["default", "quick", "thorough"])
+@pytest.mark.parametrize("option", ["default", "pool", "quick", "thorough"])
 def test_protocol_configs(option):
     protocol = instantiate(OmegaConf.load(CONF / "protocol" / f"{option}.yaml"))
     assert isinstance(protocol, Protocol)
