@@ -12,14 +12,13 @@ from typing import Any, ClassVar
 from ..errors import ConfigError, DeviceError, MeasurementError
 from ..records import Statistic
 from ..search_spaces import Graph
-from .answers import TOLERANCES, random_input
 from .converter_process import ConverterProcess
 from .fingerprint import package_version
 from .jobs import GraphJob, ModelJob
 from .local import Progress
 from .onnx_device import OnnxDevice
 from .runner import Array, GraphFunction, Runner
-from .torch_program import write_program, write_samples
+from .torch_program import conversion_request
 
 CONVERT_LIMIT_S = 180.0
 PYTHON_VARIABLE = "GNOMON_LITERT_PYTHON"
@@ -131,22 +130,9 @@ class LiteRTDevice(OnnxDevice):
 
     def convert(self, graph: Graph, folder: Path) -> Path:
         """``model.tflite``, by way of a torch program; int8 replaces the expected answers besides."""
-        program = write_program(graph, folder / "program.pt2")
         target = folder / "model.tflite"
-        question = {spec.name: random_input(spec) for spec in graph.inputs}
-        request: dict[str, Any] = {
-            "program": str(program.resolve()),
-            "answers": str((folder / "answers.npz").resolve()),
-            "outputs": list(graph.outputs),
-            "target": str(target.resolve()),
-            "tolerance": TOLERANCES["fp32"],
-        }
-        if self.precision == "int8":
-            samples = self.calibration_inputs(graph, self.calibration_samples)
-            request["samples"] = str(write_samples(graph, samples, folder / "samples.npz").resolve())
-            request["questions"] = str(write_samples(graph, [question], folder / "questions.npz").resolve())
-        self._converting()(**request)
-        program.unlink()
+        samples = self.calibration_inputs(graph, self.calibration_samples) if self.precision == "int8" else None
+        self._converting()(**conversion_request(graph, folder, target, samples))
         return target
 
     def _converting(self) -> ConverterProcess:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import MeasurementError
 from ..search_spaces import Graph
-from .answers import Array, random_input
+from .answers import TOLERANCES, Array, random_input
 
 
 def write_program(graph: Graph, path: Path) -> Path:
@@ -37,8 +38,36 @@ def write_program(graph: Graph, path: Path) -> Path:
     return path
 
 
-def write_samples(graph: Graph, samples: list[dict[str, Array]], path: Path) -> Path:
-    """Writes inputs as npz, ``input0``, ``input1``, ... in the graph's order, each ``(N, *shape)``."""
+def conversion_request(
+    graph: Graph, folder: Path, target: Path, samples: Sequence[Mapping[str, Array]] | None
+) -> dict[str, Any]:
+    """Writes what a converter's script reads, and gives the request to send to it.
+
+    Args:
+        graph: With its ONNX file; the expected answers are in ``folder / "answers.npz"``.
+        folder: Gets the program and, to quantise, the inputs.
+        target: The file that the converter is to write.
+        samples: Calibration inputs by name; None for no quantisation.
+
+    Raises:
+        MeasurementError: If the graph cannot become a torch program.
+    """
+    request: dict[str, Any] = {
+        "program": str(write_program(graph, folder / "program.pt2").resolve()),
+        "answers": str((folder / "answers.npz").resolve()),
+        "outputs": list(graph.outputs),
+        "target": str(target.resolve()),
+        "tolerance": TOLERANCES["fp32"],
+    }
+    if samples is not None:
+        question = {spec.name: random_input(spec) for spec in graph.inputs}
+        request["samples"] = str(_write_inputs(graph, samples, folder / "samples.npz").resolve())
+        request["questions"] = str(_write_inputs(graph, [question], folder / "questions.npz").resolve())
+    return request
+
+
+def _write_inputs(graph: Graph, samples: Sequence[Mapping[str, Array]], path: Path) -> Path:
+    """npz of ``input0``, ``input1``, ... in the graph's order, each ``(N, *shape)``."""
     stacked = {f"input{i}": np.stack([sample[spec.name] for sample in samples]) for i, spec in enumerate(graph.inputs)}
     np.savez(path, **stacked)  # type: ignore[arg-type]
     return path
