@@ -18,6 +18,7 @@ from ..records import Fingerprint, Measurement, Setting, Statistic, Workload
 from ..search_spaces import Deployable
 from .adb_output import BenchmarkRun, read_benchmark_model, read_perf_test, read_properties, read_thermal
 from .adb_shell import AdbShell, CommandFailedError
+from .answers import Array
 from .isolation import DeviceLostError, RoundResult
 from .jobs import GraphJob, ModelJob, RoundJob, Sample
 from .local import LocalDevice, Progress
@@ -128,6 +129,22 @@ class AdbDevice(LocalDevice):
 
     def prepare(self, deployable: Deployable, folder: Path) -> ModelJob:
         return self.inner.prepare(deployable, folder)
+
+    def deployed(self, deployable: Deployable, folder: Path) -> Deployable:
+        return self.inner.deployed(deployable, folder)
+
+    def answers(self, deployable: Deployable, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """As the inner device answers on this machine: benchmark programs show no outputs."""
+        return self.inner.answers(deployable, inputs)
+
+    @property
+    def calibration(self) -> Sequence[Mapping[str, Array]] | None:
+        """Of the inner device, see :class:`~gnomon.devices.onnx_device.OnnxDevice`."""
+        return self.inner.calibration
+
+    @calibration.setter
+    def calibration(self, samples: Sequence[Mapping[str, Array]] | None) -> None:
+        self.inner.calibration = samples
 
     def check(self, deployable: Deployable) -> None:
         self.inner.check(deployable)

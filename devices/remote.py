@@ -25,6 +25,7 @@ from .isolation import DeviceLostError, RoundResult
 from .jobs import GraphJob, ModelJob, RoundJob, Sample
 from .local import LocalDevice, Progress
 from .protocol import Protocol
+from .questions import ask
 from .ssh_bundle import code_bundle
 from .ssh_errors import LinkLostError
 from .ssh_link import SshAddress, SshLink
@@ -145,8 +146,10 @@ class RemoteDevice(LocalDevice):
         return self.inner.deployed(deployable, folder)
 
     def answers(self, deployable: Deployable, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """As the inner device answers on this machine; the runtime has to be here, too."""
-        return self.inner.answers(deployable, inputs)
+        """The host's answers: other processors may round otherwise than this one."""
+        self._send_modules_of([deployable])
+        with self._connected():
+            return ask(self, deployable, inputs, lambda job: self.run_round(job, None))
 
     @property
     def calibration(self) -> Any:
@@ -172,8 +175,7 @@ class RemoteDevice(LocalDevice):
             reason = self.inner.unavailable()  # converts, and says what is expected
         if reason is not None:
             raise DeviceError(reason, field="device", value=self.name)
-        spaces = {str(d.architecture.space.get("_target_")) for d in deployables if d.architecture is not None}
-        self._modules = tuple(sorted({self.inner.runner, _class_path(self.inner), *spaces}))
+        self._send_modules_of(deployables)
         with self._connected():
             return super().measure(deployables, protocol, seed=seed)
 
@@ -211,6 +213,11 @@ class RemoteDevice(LocalDevice):
         link, self._link = self._link, None
         if link is not None:
             link.__exit__()
+
+    def _send_modules_of(self, deployables: Sequence[Deployable]) -> None:
+        """The host needs the modules of a user's own device, runner and spaces."""
+        spaces = {str(d.architecture.space.get("_target_")) for d in deployables if d.architecture is not None}
+        self._modules = tuple(sorted({self.inner.runner, _class_path(self.inner), *spaces}))
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -320,10 +327,10 @@ class _RemoteRound:
             return
         reference = None if self._job.reference is None else _shipped(self._job.reference, link)
         job = replace(self._job, models=tuple(models.values()), reference=reference)
-        self._follow(link.request("round", job=job.to_dict()), list(models))
+        self._follow(link, job, list(models))
 
-    def _follow(self, events: Iterator[Mapping[str, Any]], indices: list[int]) -> None:
-        for event in events:
+    def _follow(self, link: SshLink, job: RoundJob, indices: list[int]) -> None:
+        for event in link.request("round", job=job.to_dict()):
             if event["event"] == "end":
                 return
             index = indices[event["model"]]
@@ -332,6 +339,7 @@ class _RemoteRound:
                 continue
             self._busy = None
             if event["event"] == "result":
+                _fetch_replies(job.models[event["model"]], self._job.models[index], link)
                 self._result.samples[index] = Sample.from_dict(event["sample"])
                 if self._on_model:
                     self._on_model(index)
@@ -358,9 +366,18 @@ def _shipped(model: ModelJob, link: SshLink) -> ModelJob:
             graph,
             path=None if graph.path is None else link.copy(graph.path),
             answers=None if graph.answers is None else link.copy(graph.answers),
+            questions=None if graph.questions is None else link.copy(graph.questions),
+            replies=None if graph.replies is None else link.new_file(Path(graph.replies).name),
         )
 
     return replace(model, graphs={name: ship(graph) for name, graph in model.graphs.items()})
+
+
+def _fetch_replies(there: ModelJob, here: ModelJob, link: SshLink) -> None:
+    for name, graph in here.graphs.items():
+        remote = there.graphs[name].replies
+        if graph.replies is not None and remote is not None:
+            link.fetch(remote, graph.replies)
 
 
 def _class_path(device: LocalDevice) -> str:

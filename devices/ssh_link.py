@@ -113,6 +113,7 @@ class SshLink:
         self._address, self._code = address, code
         self._events: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._copied: dict[Path, str] = {}
+        self._written = 0
         self._last_words = "it was closed"
         self._connection: Any = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -188,6 +189,20 @@ class SshLink:
                 ) from None
             self._copied[local] = f"{folder}/{local.name}"
         return self._copied[local]
+
+    def new_file(self, name: str) -> str:
+        """A path on the host where the measuring process may write a file."""
+        self._written += 1
+        return f"{self._folder}/files/written-{self._written}-{name}"
+
+    def fetch(self, remote: str, local: str) -> None:
+        """Copies a file from the host.
+
+        Raises:
+            MeasurementError: If it cannot be copied.
+            LinkLostError: If the link broke, or it took too long.
+        """
+        self._wait(self._get(remote, local), self._address.copy_timeout_s)
 
     # ---- In the event loop -----------------------------------------------------------------
 
@@ -267,6 +282,9 @@ class SshLink:
             target = f"{folder}/{file.relative_to(local.parent).as_posix()}"
             await self._sftp.makedirs(target.rpartition("/")[0], exist_ok=True)
             await self._sftp.put(str(file), target)
+
+    async def _get(self, remote: str, local: str) -> None:
+        await self._sftp.get(remote, local)
 
     async def _listen(self) -> None:
         """Hands events to the thread that waits for them; None at the end of the stream."""

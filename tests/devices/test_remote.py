@@ -12,6 +12,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gnomon import cli
@@ -156,6 +157,16 @@ def test_the_folder_on_the_host_is_private(far, far_tmp, onnx_models, once):
     device.on_progress = lambda _: modes.extend(path.stat().st_mode & 0o777 for path in far_tmp.glob("gnomon-remote-*"))
     list(device.measure(onnx_models[:1], once))
     assert modes == [0o700]
+
+
+@needs_server
+def test_the_hosts_answers_come_back(far, far_tmp, onnx_models):
+    inputs = {"input": np.random.default_rng(0).standard_normal((3, 1, 8, 16, 16), dtype=np.float32)}
+    answers = RemoteDevice(OnnxRuntimeDevice(), **far).answers(onnx_models[0], inputs)
+    expected = OnnxRuntimeDevice().answers(onnx_models[0], inputs)
+    assert set(answers) == {"output"}
+    np.testing.assert_array_equal(answers["output"], expected["output"])
+    assert not remains(far_tmp)
 
 
 # ---- Who is trusted ------------------------------------------------------------------------
