@@ -9,6 +9,7 @@ whatever environment ``pip`` happens to be, and reports conversions to a server.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,16 +20,18 @@ import numpy as np
 
 def main() -> int:
     """Converts; a failure ends in an exception, whose last line is the reason."""
-    import _tools
     import onnx
 
+    converter = importlib.import_module("_tools")  # MNN's extension module, beside its package
     source, target, *shapes = sys.argv[1:]
     sizes = {
         name: tuple(int(n) for n in shape.split(",") if n) for name, _, shape in (s.partition("=") for s in shapes)
     }
     plain = Path(target).with_suffix(".onnx")
     onnx.save(without_channel_pads(onnx.load(source), sizes), plain)
-    _tools.mnnconvert(["mnnconvert", "-f", "ONNX", "--modelFile", str(plain), "--MNNModel", target, "--bizCode", "g"])
+    converter.mnnconvert(
+        ["mnnconvert", "-f", "ONNX", "--modelFile", str(plain), "--MNNModel", target, "--bizCode", "g"]
+    )
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -99,12 +100,15 @@ def test_a_state_is_fed_by_value(odd_graphs, tmp_path):
 # ---- int8 ----------------------------------------------------------------------------------
 
 
+needs_nncf = pytest.mark.skipif(find_spec("nncf") is None, reason="nncf not installed")
+
+
 @pytest.fixture
 def int8():
-    pytest.importorskip("nncf", reason="nncf is not installed")
     return OpenVINODevice(precision="int8", calibration_samples=8)
 
 
+@needs_nncf
 def test_int8_really_runs_in_int8(int8, onnx_models, tmp_path):
     float_answers = read_answers(OpenVINODevice().prepare(onnx_models[1], _new(tmp_path, "f")).graphs["main"].answers)
     job = int8.prepare(onnx_models[1], _new(tmp_path, "q"))
@@ -120,6 +124,7 @@ def test_int8_really_runs_in_int8(int8, onnx_models, tmp_path):
     assert 1e-3 < relative_error(answer(int8, job), float_answers["output"]) < 0.2
 
 
+@needs_nncf
 def test_int8_ranges_come_from_the_calibration_inputs(int8, onnx_models, tmp_path):
     model = onnx_models[0]
     expected = read_answers(OpenVINODevice().prepare(model, _new(tmp_path, "f")).graphs["main"].answers)["output"]
@@ -137,9 +142,9 @@ def test_a_wrong_model_is_not_quantised(int8, onnx_models, tmp_path):
         int8.convert(graph, folder)
 
 
+@needs_nncf
 def test_quantising_reports_nothing_and_needs_no_torch():
     """NNCF sends its use to a server unless told otherwise, or a test runs."""
-    pytest.importorskip("nncf", reason="nncf is not installed")
     code = (
         "import sys\n"
         "from gnomon.devices.openvino_int8 import _nncf\n"
