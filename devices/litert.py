@@ -132,7 +132,10 @@ class LiteRTDevice(OnnxDevice):
         """``model.tflite``, by way of a torch program; int8 replaces the expected answers besides."""
         target = folder / "model.tflite"
         samples = self.calibration_inputs(graph, self.calibration_samples) if self.precision == "int8" else None
-        self._converting()(**conversion_request(graph, folder, target, samples))
+        from .onnx_module import OPERATORS, average_pool_without_padding
+
+        operators = {**OPERATORS, "AveragePool": average_pool_without_padding}
+        self._converting()(**conversion_request(graph, folder, target, samples, operators))
         return target
 
     def _converting(self) -> ConverterProcess:

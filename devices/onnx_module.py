@@ -33,13 +33,15 @@ class OnnxModule(nn.Module):
 
     Args:
         path: The ONNX file.
+        operators: By ONNX name; what a runtime wants spelt otherwise replaces an entry of :data:`OPERATORS`.
 
     Raises:
         MeasurementError: If it is not an ONNX file, or an operator is not known.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, operators: Mapping[str, Operator] | None = None) -> None:
         super().__init__()
+        self._operators = OPERATORS if operators is None else operators
         import onnx
 
         try:
@@ -69,13 +71,13 @@ class OnnxModule(nn.Module):
         if node.op_type == "Constant" and "value" in attributes:
             self._keep(node.output[0], numpy_helper.to_array(attributes["value"]))
             return None
-        operator = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        operator = self._operators.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if operator is None:
             raise MeasurementError(
                 "this runtime's converter starts from torch, and an operator of the ONNX file is not known there",
                 field="operator",
                 value=node.op_type,
-                allowed=sorted(OPERATORS),
+                allowed=sorted(self._operators),
             )
         return operator, list(node.input), list(node.output), attributes
 
@@ -158,6 +160,36 @@ def _average_pool(values: Values, attributes: Attributes) -> Tensor:
         raise MeasurementError("AveragePool is known with symmetric padding and without dilation only")
     kernel, strides = list(attributes["kernel_shape"]), list(attributes.get("strides", [1, 1]))
     return functional.avg_pool2d(x, kernel, strides, before, bool(attributes.get("ceil_mode", 0)), include)
+
+
+def average_pool_without_padding(values: Values, attributes: Attributes) -> Tensor:
+    """AveragePool for runtimes that pad as TensorFlow does (``SAME``) or not at all.
+
+    A padding that is not counted and is not ``SAME``'s becomes zeros around the input, a pool without
+    padding, and a product with the inverse share of each window that lies within the input.
+    """
+    x = values[0]
+    _images(x, "AveragePool")
+    kernel, strides = attributes["kernel_shape"], attributes.get("strides", [1, 1])
+    before, after = _padding(attributes, 2)
+    lengths = zip(x.shape[2:], kernel, strides, before, after, strict=True)
+    special = attributes.get("ceil_mode", 0) or any(each != 1 for each in attributes.get("dilations", []))
+    if special or attributes.get("count_include_pad", 0) or all(_is_same(*each) for each in lengths):
+        return _average_pool(values, attributes)
+    inside = np.ones(tuple(x.shape[2:]), np.float32)
+    padded = np.pad(inside, list(zip(before, after, strict=True)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, tuple(kernel))[:: strides[0], :: strides[1]]
+    share = windows.mean(axis=(2, 3))
+    pooled = functional.avg_pool2d(
+        functional.pad(x, [before[1], after[1], before[0], after[0]]), list(kernel), list(strides)
+    )
+    return pooled * torch.from_numpy((1.0 / share).astype(np.float32))
+
+
+def _is_same(length: int, kernel: int, stride: int, before: int, after: int) -> bool:
+    """Whether a padding is TensorFlow's ``SAME``, or none."""
+    total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+    return (before, after) in ((total // 2, total - total // 2), (0, 0))
 
 
 def _images(x: Tensor, what: str) -> None:

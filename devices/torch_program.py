@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -13,9 +13,14 @@ from ..errors import MeasurementError
 from ..search_spaces import Graph
 from .answers import TOLERANCES, Array, random_input
 
+if TYPE_CHECKING:
+    from .onnx_module import Operator
 
-def write_program(graph: Graph, path: Path) -> Path:
+
+def write_program(graph: Graph, path: Path, operators: Mapping[str, Operator] | None = None) -> Path:
     """Writes the graph's ONNX file as a torch program for the shapes of its inputs.
+
+    ``operators`` are those of :class:`~gnomon.devices.onnx_module.OnnxModule`.
 
     Raises:
         MeasurementError: If the file is not ONNX, or holds what is not known, see :mod:`.onnx_module`.
@@ -24,7 +29,7 @@ def write_program(graph: Graph, path: Path) -> Path:
 
     from .onnx_module import OnnxModule
 
-    module = OnnxModule(cast(Path, graph.onnx_path)).eval()
+    module = OnnxModule(cast(Path, graph.onnx_path), operators).eval()
     examples = tuple(torch.from_numpy(random_input(spec)) for spec in graph.inputs)
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -39,7 +44,11 @@ def write_program(graph: Graph, path: Path) -> Path:
 
 
 def conversion_request(
-    graph: Graph, folder: Path, target: Path, samples: Sequence[Mapping[str, Array]] | None
+    graph: Graph,
+    folder: Path,
+    target: Path,
+    samples: Sequence[Mapping[str, Array]] | None,
+    operators: Mapping[str, Operator] | None = None,
 ) -> dict[str, Any]:
     """Writes what a converter's script reads, and gives the request to send to it.
 
@@ -48,12 +57,13 @@ def conversion_request(
         folder: Gets the program and, to quantise, the inputs.
         target: The file that the converter is to write.
         samples: Calibration inputs by name; None for no quantisation.
+        operators: See :class:`~gnomon.devices.onnx_module.OnnxModule`.
 
     Raises:
         MeasurementError: If the graph cannot become a torch program.
     """
     request: dict[str, Any] = {
-        "program": str(write_program(graph, folder / "program.pt2").resolve()),
+        "program": str(write_program(graph, folder / "program.pt2", operators).resolve()),
         "answers": str((folder / "answers.npz").resolve()),
         "outputs": list(graph.outputs),
         "target": str(target.resolve()),
