@@ -50,20 +50,20 @@ SPACES = {
 
 def run(quick: bool) -> dict[str, float]:
     torch.set_num_threads(1)
-    batches, samples = (1, 2) if quick else (4, 10)
+    batches, samples = (1, 2) if quick else (3, 8)
     device = OnnxRuntimeDevice()
     found: dict[str, float] = {}
     for name, make in SPACES.items():
         fresh = _never_seen(make())
         with tempfile.TemporaryDirectory() as folder:
             found[f"{name}.first_s"] = _timed(lambda: device.prepare(next(fresh), Path(folder)))  # noqa: B023
-        stages = _stages(device, [next(fresh) for _ in range(samples)], slow=1 if quick else 3)
+        stages = _stages(device, [next(fresh) for _ in range(samples)], slow=1 if quick else 2)
         wholes = {protocol: _wholes(device, fresh, _protocol(protocol), batches) for protocol in ("default", "pool")}
         for protocol, metrics in wholes.items():
-            prefix = name if protocol == "default" else f"{name}.{protocol}"
+            prefix = name if protocol == "default" else f"{name}_{protocol}"
             found |= {f"{prefix}.{key}": value for key, value in metrics.items()}
         found |= {f"{name}.{key}": value for key, value in stages.items()}
-    found |= {f"beside.{key}": value for key, value in _beside(device, 2 if quick else 12).items()}
+    found |= {f"beside.{key}": value for key, value in _beside(device, 2 if quick else 8).items()}
     worst = {
         "seconds_per_architecture": max(found[f"{name}.seconds_per_architecture"] for name in SPACES),
         "architectures_per_minute": min(found[f"{name}.architectures_per_minute"] for name in SPACES),

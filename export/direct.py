@@ -1,4 +1,4 @@
-"""Writes ONNX files of common convolutional networks without torch's exporter: fifty times as fast.
+"""Writes ONNX files of common convolutional networks without torch's exporter, many times as fast.
 
 Measuring a new architecture is mostly export. What a latency is measured on need not have gone through
 the general exporter, only be the same graph: the module is run and its ATen operators are recorded

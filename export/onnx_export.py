@@ -50,8 +50,8 @@ def export_deployable(
         modules: Trained modules by graph name; for the others the graph's factory is called.
         metadata: Text stored in each file, see :func:`gnomon.export.read_metadata`.
         opset: Version of the ONNX operator set.
-        direct: Write what :mod:`.direct` knows without torch's exporter, in a fiftieth of the time, and
-            leave only the rest to it. The files' metadata say who wrote them (``exporter``).
+        direct: Write what :mod:`.direct` knows without torch's exporter, in a small part of its time,
+            and leave only the rest to it. The files' metadata say who wrote them (``exporter``).
 
     Returns:
         The same deployable with ``onnx_path`` for each graph.
