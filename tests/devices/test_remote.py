@@ -319,6 +319,7 @@ def test_a_model_that_always_breaks_the_link_fails_and_the_others_go_on(far, far
 
 
 @needs_server
+@pytest.mark.slow
 def test_a_link_that_always_breaks_before_any_model_is_a_lost_host(far, awkward, named, once, hurried, monkeypatch):
     device = RemoteDevice(awkward(), retries=2, **far)
     job = device.reference(Path())

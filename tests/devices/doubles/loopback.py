@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,14 @@ def make_python(folder: Path, packages: tuple[str, ...] = PACKAGES) -> Path:
 
 
 def make_far(folder: Path, python: Path, temporary: Path) -> Path:
-    """``python`` with a temporary folder of its own, by a path that a shell would take apart."""
+    """``python`` with a temporary folder of its own, by a path that a shell would take apart.
+
+    The lock under which a machine measures is this machine's all the same: two processes in real time on
+    one core would wait for each other.
+    """
     temporary.mkdir()
+    lock = "gnomon-measuring.lock"
+    (temporary / lock).symlink_to(Path(tempfile.gettempdir()) / lock)
     path = folder / "python; touch pwned; $(touch pwned) 'x' \"y\" &"
     path.write_text(f'#!/bin/sh\nTMPDIR={temporary} exec {python} "$@"\n')
     path.chmod(0o755)
