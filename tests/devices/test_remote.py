@@ -22,6 +22,7 @@ from gnomon.devices.isolation import DeviceLostError
 from gnomon.devices.onnxruntime import OnnxRuntimeDevice
 from gnomon.devices.recorded import RecordedDevice
 from gnomon.devices.remote import RemoteDevice
+from gnomon.devices.runner import import_class
 from gnomon.devices.ssh_bundle import code_bundle, model_files
 from gnomon.devices.ssh_link import SshAddress
 from gnomon.devices.torch_cpu import TorchCPUDevice
@@ -424,6 +425,20 @@ def test_a_users_space_is_built_there(server, once, monkeypatch):
     small, large = (space.deployable({"width": width, "layers": 8}) for width in (8, 64))
     fast, slow = device.measure([small, large], replace(once, timeout_s=60))
     assert slow.latency_ms > fast.latency_ms
+
+
+@needs_server
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["onnxruntime.OnnxRuntimeDevice", "openvino.OpenVINODevice", "ncnn.NcnnDevice"])
+def test_other_devices_and_files(server, once, onnx_models, path):
+    device = import_class(f"gnomon.devices.{path}")
+    if device.unavailable() is not None:
+        pytest.skip(device.unavailable())
+    precision = "int8" if "int8" in device.precisions else "fp32"
+    remote = RemoteDevice(device(precision=precision), **server.address(python=sys.executable))
+    results = list(remote.measure(onnx_models, replace(once, timeout_s=60)))
+    assert [m.verdict != "failed" for m in results] == [True] * 3, [m.error for m in results]
+    assert results[0].setting.id == device(precision=precision).setting(onnx_models[0].workload).id
 
 
 # ---- What is sent --------------------------------------------------------------------------
