@@ -49,13 +49,18 @@ class TorchCPURunner(Runner):
             # torch's annotations lack this overload of Module.to
             module = module.to(memory_format=self._torch.channels_last)  # type: ignore[call-overload]
         names, inference_mode = [t.name for t in graph.inputs], self._torch.inference_mode
+        forward = self.ready(module)
 
         def run(inputs: Mapping[str, Any]) -> Sequence[Any]:
             with inference_mode():
-                outputs = module(*[inputs[name] for name in names])
+                outputs = forward(*[inputs[name] for name in names])
             return [outputs] if hasattr(outputs, "shape") else list(outputs)
 
         return run
+
+    def ready(self, module: nn.Module) -> Callable[..., Any]:
+        """What is called in the place of ``module``."""
+        return module
 
     def tensor(self, array: Array) -> torch.Tensor:
         tensor = self._torch.from_numpy(array).to(self._device)
@@ -84,12 +89,13 @@ def _module(model: ModelJob, graph: str) -> nn.Module:
     """
     if model.architecture is None:
         raise MeasurementError("no architecture to build", field="model", value=model.name)
+    from ..export.onnx_export import fresh_module
+
     space = space_from_spec(model.architecture.space)
     graphs = space.deployable(model.architecture.config, model.workload).graphs
-    factory = graphs[graph].module if graph in graphs else None
-    if factory is None:
+    if graph not in graphs or graphs[graph].module is None:
         raise MeasurementError("its space builds no such graph", field="graph", value=graph, allowed=sorted(graphs))
-    return factory()
+    return fresh_module(graphs[graph])
 
 
 class TorchCPUDevice(LocalDevice):
