@@ -3,11 +3,14 @@
 gnomon measure from=model.onnx
 gnomon measure space=mobile_cnn architecture=mobilenet_v2 device=torch_cpu
 gnomon measure architecture=runs/STUDY/models/ID/architecture.json protocol=thorough
+gnomon measure from=model.onnx scenario=offline batch=16      images a second instead of a latency
 gnomon measure pool space=mobile_cnn to=pool.npz      many networks in many settings (see its --help)
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from ...cli import Options
+    from ...devices.scenarios import Figure
     from ...records import Measurement
 
 CONFIG = "measure"
@@ -23,6 +27,7 @@ CONFIG = "measure"
 def run(config: DictConfig, options: Options) -> int:
     """Measures and prints; exit code 1 if the measurement failed."""
     from ...devices import Device, Protocol
+    from ...devices.scenarios import scenario_named
     from ...errors import ConfigError, DeviceError
     from ...records.store import MeasurementStore
     from ...search.instantiate import instantiate
@@ -34,6 +39,7 @@ def run(config: DictConfig, options: Options) -> int:
             raise ConfigError("not a number for this", field=name, value=config[name], allowed=f"{least} or more")
     if config["from"] is not None and config.architecture is not None:
         raise ConfigError("give a file or an architecture, not both", field="architecture", value=config.architecture)
+    scenario = None if config.scenario is None else scenario_named(str(config.scenario))
     plugins = list(config.plugins)
     device: Device = instantiate(config.device, "device", plugins)
     reason = type(device).unavailable()
@@ -41,16 +47,26 @@ def run(config: DictConfig, options: Options) -> int:
         raise DeviceError(f"cannot run here: {reason}", field="device", value=device.name)
     protocol: Protocol = instantiate(config.protocol, "protocol", plugins)
     deployable = deployable_of(config)
+    if scenario is not None:
+        scenario.check(deployable)
     if config.reuse:
         store = MeasurementStore(Path(config.store).absolute())
         result = measure_all(device, protocol, store, [deployable], seed=config.seed)[0]
     else:
         result = next(iter(device.measure([deployable], protocol, seed=config.seed)))
-    print(result.to_json() if options.json else _text(result))
-    return 1 if result.verdict == "failed" else 0
+    failed = result.verdict == "failed"
+    figure = None if scenario is None or failed else scenario.figure(result, deployable)
+    if not options.json:
+        print(_text(result, figure))
+    elif scenario is None:
+        print(result.to_json())
+    else:
+        answer = None if figure is None else asdict(figure)
+        print(json.dumps({"scenario": scenario.name, "figure": answer, "measurement": result.to_dict()}))
+    return int(failed)
 
 
-def _text(m: Measurement) -> str:
+def _text(m: Measurement, figure: Figure | None) -> str:
     if m.verdict == "failed":
         return f"{m.architecture}: failed: {m.error}"
     low, high = m.interval or (m.latency_ms, m.latency_ms)
@@ -61,9 +77,18 @@ def _text(m: Measurement) -> str:
     return "\n".join(
         (
             m.architecture,
+            *(() if figure is None else (f"  {_shown(figure)}",)),
             f"  {m.statistic} latency {m.latency_ms:.4g} ms, 90 % interval {low:.4g} to {high:.4g} ms, {m.verdict}",
             f"  {quantiles} ms",
             f"  {m.n_runs} runs in {len(m.process_values)} processes",
             f"  {s.device} ({s.runtime}, {threads}, {s.precision}, batch {s.workload.batch}) on {s.hardware}",
         )
     )
+
+
+def _shown(figure: Figure) -> str:
+    text = f"{figure.what}: {figure.value:.4g} {figure.unit}"
+    if figure.interval is None:
+        return text
+    low, high = figure.interval
+    return f"{text}, 90 % interval {low:.4g} to {high:.4g} {figure.unit}"
