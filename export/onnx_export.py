@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEFAULT_OPSET = 20
+SETTLING_BATCH = 4
+"""Images from which an untrained network's batch norm takes its statistics."""
+
 MAX_BYTES = 2**31 - 1
 """Protobuf's limit for one file."""
 
@@ -99,7 +102,9 @@ def _export_graph(
 
 
 def fresh_module(graph: Graph, name: str = "the graph") -> nn.Module:
-    """The graph's torch module with its weights initialised under seed 0.
+    """The graph's torch module with its weights initialised under seed 0, and batch norm settled
+    (:func:`settle_batch_norm`): left alone, untrained deep networks answer next to nothing, so that
+    comparing their answers would prove nothing.
 
     Raises:
         ExportError: If the graph has no module.
@@ -110,7 +115,31 @@ def fresh_module(graph: Graph, name: str = "the graph") -> nn.Module:
         raise ExportError(f"{name} has neither a torch module nor an ONNX file")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return graph.module()
+        module = graph.module()
+    settle_batch_norm(module, graph.inputs)
+    return module
+
+
+def settle_batch_norm(module: nn.Module, inputs: tuple[TensorSpec, ...]) -> None:
+    """Sets running means and variances to those of a few random inputs, in place; modes are kept.
+
+    Modules without batch norm, or without a batch axis that may vary, are left as they are.
+    """
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    if not norms or any(0 not in spec.dynamic_axes for spec in inputs):
+        return
+    sizes = {spec.dynamic_axes[0]: SETTLING_BATCH for spec in inputs}
+    momenta = [part.momentum for part in norms]
+    with evaluation_mode(module), torch.no_grad():
+        for part in norms:
+            part.train()
+            part.momentum = 1.0
+        module(*example_inputs(inputs, module, sizes))
+    for part, momentum in zip(norms, momenta, strict=True):
+        part.momentum = momentum
 
 
 def to_onnx(

@@ -225,3 +225,33 @@ def test_folder_that_cannot_be_written(tmp_path: Path, image_deployable: MakeDep
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="cannot write"):
         export_deployable(image_deployable(Doubler, (TensorSpec("input", (4,)),)), tmp_path / "file" / "folder")
+
+
+def test_a_fresh_network_answers_something_and_the_same_each_time():
+    from gnomon.export.onnx_export import example_inputs, fresh_module
+    from gnomon.search_spaces.mobile_cnn import MobileCNN
+
+    space = MobileCNN((3, 32, 32), 10, width=0.5)
+    graph = space.deployable(space.named["mobilenet_v2"]).graphs["main"]
+    first, second = fresh_module(graph), fresh_module(graph)
+    for one, two in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+    images = example_inputs(graph.inputs, first, {"batch": 8}, seed=1)
+    with torch.no_grad():
+        answers = first.eval()(*images)
+    assert answers.std(dim=0).mean() > 1e-2, "different images hardly differ in their answers"
+    norms = [part for part in first.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert all(part.momentum == 0.1 for part in norms)
+
+
+def test_settling_keeps_modes_and_leaves_fixed_batches_alone():
+    from gnomon.export.onnx_export import settle_batch_norm
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).train()
+    before = module[1].running_var.clone()
+    settle_batch_norm(module, (TensorSpec("input", (1, 2, 8, 8)),))
+    assert torch.equal(module[1].running_var, before)
+    settle_batch_norm(module, (TensorSpec("input", (1, 2, 8, 8), dynamic_axes={0: "batch"}),))
+    assert not torch.equal(module[1].running_var, before)
+    assert module.training
+    assert module[1].training
