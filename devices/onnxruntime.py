@@ -107,7 +107,8 @@ class OnnxRuntimeDevice(OnnxDevice):
     """ONNX Runtime on this machine. Takes ONNX files; exports torch modules itself.
 
     ``precision="int8"`` quantises every network statically before it is measured (:mod:`gnomon.export.quantisation`);
-    a file that is quantised already runs as it is.
+    a file that is quantised already runs as it is. ``precision="per_layer"`` changes nothing either: each layer
+    has the bits that its file says.
 
     Providers other than ``cpu`` were written from ONNX Runtime's documentation and **never run by their
     authors**, who had no such accelerator: what was tested is that a provider which is absent, or which leaves
@@ -127,7 +128,7 @@ class OnnxRuntimeDevice(OnnxDevice):
 
     name: ClassVar[str] = "onnxruntime"
     runner: ClassVar[str] = f"{__name__}.OnnxRuntimeRunner"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8", "per_layer")
 
     def __init__(
         self,
