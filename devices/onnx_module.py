@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 Attributes: TypeAlias = Mapping[str, Any]
 Values: TypeAlias = Sequence[Any]
 """A node's inputs: tensors, numpy arrays for integer constants, None for an input left out."""
-Operator: TypeAlias = Callable[[Values, Attributes], Tensor | Sequence[Tensor]]
+Operator: TypeAlias = Callable[[Values, Attributes], Tensor | npt.NDArray[Any] | Sequence[Tensor]]
+"""Gives tensors, or a numpy array where the result depends on shapes only, which are fixed."""
 
 
 class OnnxModule(nn.Module):
@@ -87,7 +88,7 @@ class OnnxModule(nn.Module):
         values.update(zip(self._inputs, inputs, strict=True))
         for operator, sources, targets, attributes in self._steps:
             result = operator([values[name] for name in sources], attributes)
-            results = [result] if isinstance(result, Tensor) else result
+            results = [result] if isinstance(result, (Tensor, np.ndarray)) else result
             values.update(zip(targets, results, strict=False))
         outputs = tuple(values[name] for name in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
@@ -309,6 +310,30 @@ def _sum(values: Values, attributes: Attributes) -> Tensor:
     return total
 
 
+def _shape(values: Values, attributes: Attributes) -> npt.NDArray[Any]:
+    sizes = list(values[0].shape)
+    return np.array(sizes[attributes.get("start", 0) : attributes.get("end", len(sizes))], np.int64)
+
+
+def _constant_of_shape(values: Values, attributes: Attributes) -> Tensor:
+    from onnx import numpy_helper
+
+    shape = _integers(values[0], "the shape of ConstantOfShape")
+    array = numpy_helper.to_array(attributes["value"]) if "value" in attributes else np.zeros(1, np.float32)
+    return torch.full(shape, array.item(), dtype=torch.from_numpy(array.copy()).dtype)
+
+
+def _expand(values: Values, attributes: Attributes) -> Tensor:
+    shape = _integers(values[1], "the shape of Expand")
+    return values[0].expand(torch.broadcast_shapes(tuple(values[0].shape), tuple(shape)))
+
+
+def _concat(values: Values, attributes: Attributes) -> Tensor | npt.NDArray[Any]:
+    if all(isinstance(value, np.ndarray) for value in values):
+        return np.concatenate(list(values), attributes["axis"])
+    return torch.cat(list(values), attributes["axis"])
+
+
 def _gelu(values: Values, attributes: Attributes) -> Tensor:
     return functional.gelu(values[0], approximate=attributes.get("approximate", b"none").decode())
 
@@ -318,10 +343,12 @@ OPERATORS: dict[str, Operator] = {
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
-    "Concat": lambda v, a: torch.cat(list(v), a["axis"]),
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "Div": lambda v, a: v[0] / v[1],
     "Dropout": lambda v, a: v[0],
+    "Expand": _expand,
     "Flatten": _flatten,
     "Gelu": _gelu,
     "Gemm": _gemm,
@@ -339,6 +366,7 @@ OPERATORS: dict[str, Operator] = {
     "Relu": lambda v, a: functional.relu(v[0]),
     "Reshape": _reshape,
     "Sigmoid": lambda v, a: torch.sigmoid(v[0]),
+    "Shape": _shape,
     "Slice": _slice,
     "Softmax": lambda v, a: torch.softmax(v[0], a.get("axis", -1)),
     "Squeeze": _squeeze,

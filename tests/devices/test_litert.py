@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from gnomon.devices.answers import random_input, read_answers, relative_error, write_answers
 from gnomon.devices.converter_process import ConverterProcess
 from gnomon.devices.litert import LiteRTDevice, default_python
 from gnomon.devices.onnx_module import OPERATORS, OnnxModule, average_pool_without_padding
@@ -204,6 +205,20 @@ def test_operators_answer_like_onnx_runtime(tmp_path, case, operators):
     (expected,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})
     found = OnnxModule(path, operators)(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_cell_of_nasbench201_is_known(tmp_path):
+    """Cells without a path to their output hold zeros, in a shape that the graph computes."""
+    from gnomon.export import export_deployable
+    from gnomon.search_spaces.nasbench201 import NASBench201
+
+    space = NASBench201()
+    for row in (*space.sample(4, np.random.default_rng(1)), np.zeros(len(space.decisions), int)):
+        deployable = export_deployable(space.deployable(space.config(row)), tmp_path, direct=True)
+        graph = deployable.graphs["main"]
+        expected = read_answers(write_answers(tmp_path / "answers.npz", graph))[graph.outputs[0]]
+        found = OnnxModule(graph.onnx_path).eval()(torch.from_numpy(random_input(graph.inputs[0])))
+        assert relative_error(found.numpy(), expected) < 1e-4
 
 
 def test_an_unknown_operator_is_named(tmp_path):
