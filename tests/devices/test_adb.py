@@ -280,4 +280,4 @@ def test_the_command_line_shows_the_quantiles_that_there_are(phone, onnx_models,
     from gnomon.commands.measure import _text
 
     (result,) = AdbDevice(TfliteDevice(), phone.benchmark_model).measure(onnx_models[:1], once)
-    assert "\n  median 12.4 ms\n" in _text(result)
+    assert "\n  median 12.4 ms\n" in _text(result, None)
