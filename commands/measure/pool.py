@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import ConfigError, DeviceError
 
@@ -109,7 +109,8 @@ def _device(name: str, node: dict[str, Any], config: DictConfig, options: Option
     odd = sorted(set(change) - set(device))
     if odd:
         raise ConfigError("this device has no such key", field=f"pool.{name}.change", value=odd, allowed=list(device))
-    made: Device = instantiate(OmegaConf.merge(device, change), f"pool.{name}", list(config.plugins))
+    changed = cast("DictConfig", OmegaConf.merge(device, change))
+    made: Device = instantiate(changed, f"pool.{name}", list(config.plugins))
     return made
 
 

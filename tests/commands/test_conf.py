@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from gnomon import conf
 from gnomon.conf.compose import compose, groups
 
-NOT_OF_SEARCH = ("data", "split")
+NOT_OF_SEARCH = ("data", "split", "pool")
 OPTIONS = [(group, option) for group, options in groups().items() for option in options if group not in NOT_OF_SEARCH]
 
 
@@ -49,3 +49,12 @@ def test_every_split_names_readers_that_exist(option: str) -> None:
     for reader in node.data:
         assert callable(get_object(reader["_target_"]))
         assert reader["_partial_"], "data are read when they are needed"
+
+
+@pytest.mark.parametrize("option", groups()["pool"])
+def test_every_pool_names_devices_that_exist(option: str) -> None:
+    pool = compose("measure_pool", [f"pool={option}"]).pool
+    for name, node in pool.items():
+        assert set(node) <= {"device", "change", "batch", "architectures"}, name
+        device = compose("measure", [f"device={node.device}"]).device
+        assert set(node.get("change", {})) <= set(device), name
