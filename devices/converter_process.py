@@ -12,7 +12,8 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import IO, Any, cast
 
 from ..errors import MeasurementError
@@ -41,7 +42,7 @@ class ConverterProcess:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
         self._pending = b""
         self._lock = threading.Lock()
-        self._end = weakref.finalize(self, lambda: None)
+        self._end: Callable[[], Any] = lambda: None
 
     def __call__(self, **request: Any) -> Mapping[str, Any]:
         """The answer to ``request``.
@@ -84,7 +85,8 @@ class ConverterProcess:
             )
         except OSError as error:
             raise MeasurementError(f"{self._what} did not start: {error.strerror or error}") from error
-        self._process, self._end = process, weakref.finalize(self, _kill, process)
+        self._process = process
+        self._end = weakref.finalize(self, partial(_kill, process))
         self._read(process, START_LIMIT_S)
         return process
 

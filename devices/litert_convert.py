@@ -36,7 +36,7 @@ def main() -> int:
     for line in sys.stdin:
         try:
             convert(**json.loads(line))
-            answer = {"written": True}
+            answer: dict[str, Any] = {"written": True}
         except Exception as error:  # whatever the converter's passes raise
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
         stream.write(json.dumps(answer) + "\n")

@@ -205,7 +205,8 @@ def _gemm(values: Values, attributes: Attributes) -> Tensor:
     if alpha == 1.0 and beta == 1.0 and (bias is None or bias.ndim == 1):
         return functional.linear(a, weight, bias)
     product = alpha * functional.linear(a, weight)
-    return product if bias is None else product + beta * bias
+    result: Tensor = product if bias is None else product + beta * bias
+    return result
 
 
 def _clip(values: Values, attributes: Attributes) -> Tensor:
@@ -254,14 +255,18 @@ def _global_average_pool(values: Values, attributes: Attributes) -> Tensor:
 
 def _flatten(values: Values, attributes: Attributes) -> Tensor:
     x, axis = values[0], attributes.get("axis", 1)
-    return x.reshape(int(np.prod(x.shape[:axis])), -1)
+    result: Tensor = x.reshape(int(np.prod(x.shape[:axis])), -1)
+    return result
 
 
 def _reshape(values: Values, attributes: Attributes) -> Tensor:
     shape = _integers(values[1], "the shape of Reshape")
     if attributes.get("allowzero", 0) and 0 in shape:
         raise MeasurementError("Reshape to an axis of length 0 is not known")
-    return values[0].reshape([values[0].shape[axis] if size == 0 else size for axis, size in enumerate(shape)])
+    result: Tensor = values[0].reshape(
+        [values[0].shape[axis] if size == 0 else size for axis, size in enumerate(shape)]
+    )
+    return result
 
 
 def _squeeze(values: Values, attributes: Attributes) -> Tensor:
@@ -275,11 +280,13 @@ def _unsqueeze(values: Values, attributes: Attributes) -> Tensor:
     x = values[0]
     for axis in sorted(axis % rank for axis in axes):
         x = x.unsqueeze(axis)
-    return x
+    result: Tensor = x
+    return result
 
 
 def _transpose(values: Values, attributes: Attributes) -> Tensor:
-    return values[0].permute(list(attributes.get("perm", range(values[0].ndim)[::-1])))
+    result: Tensor = values[0].permute(list(attributes.get("perm", range(values[0].ndim)[::-1])))
+    return result
 
 
 def _slice(values: Values, attributes: Attributes) -> Tensor:
@@ -291,7 +298,8 @@ def _slice(values: Values, attributes: Attributes) -> Tensor:
     index = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         index[axis] = slice(start, end, step)
-    return x[tuple(index)]
+    result: Tensor = x[tuple(index)]
+    return result
 
 
 def _pad(values: Values, attributes: Attributes) -> Tensor:
@@ -325,7 +333,8 @@ def _constant_of_shape(values: Values, attributes: Attributes) -> Tensor:
 
 def _expand(values: Values, attributes: Attributes) -> Tensor:
     shape = _integers(values[1], "the shape of Expand")
-    return values[0].expand(torch.broadcast_shapes(tuple(values[0].shape), tuple(shape)))
+    result: Tensor = values[0].expand(torch.broadcast_shapes(tuple(values[0].shape), tuple(shape)))
+    return result
 
 
 def _concat(values: Values, attributes: Attributes) -> Tensor | npt.NDArray[Any]:
