@@ -83,9 +83,7 @@ def _trained(task: Task, epochs: float, folder: Path) -> Path:
     with seeded(SEED):
         module = space.build(config)
     with torch_threads(1):
-        task.train(
-            module, epochs, seed=SEED, progress=lambda spent, accuracy: print(f"epoch {spent:g}: {accuracy:.3f}")
-        )
+        task.train(module, epochs, seed=SEED, progress=lambda spent, found: print(f"epoch {spent:g}: {found:.3f}"))
     exported = export_deployable(space.deployable(config), folder, modules={"main": module})
     path = exported.graphs["main"].onnx_path
     assert path is not None
