@@ -37,8 +37,8 @@ ON_INTEGERS = ("Pad", "Slice")
 FLOAT_OUTPUT = ("Gemm", "MatMul")
 """Has an integer kernel that ends in floats: as a network's last layer it keeps its full resolution."""
 LARGE_MAP = 1 << 14
-"""Elements an example of a map whose average pooling stays in floats: ONNX Runtime's integer kernel takes 7 ns
-an element, which on large maps is more than the way through floats."""
+"""Elements an example of a map whose average pooling stays in floats: ONNX Runtime's integer kernel is so slow
+that on large maps the way through floats is shorter."""
 STEPS = 255
 """Between the smallest and the largest activation."""
 SMALLEST = 1e-20
