@@ -25,6 +25,13 @@ class Record:
     """Base of every dataclass that is written to disk or to the ledger."""
 
     SCHEMA: ClassVar[str] = ""
+    OLDER: ClassVar[tuple[str, ...]] = ()
+    """Schemas of earlier versions that :meth:`upgraded` can read."""
+
+    @classmethod
+    def upgraded(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``data`` of one of the older schemas as today's: fields that it lacks take their defaults."""
+        return data
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the schema under ``"schema"``."""
@@ -41,6 +48,8 @@ class Record:
         if not isinstance(data, Mapping):
             raise SchemaError(f"cannot read {cls.__name__}: not a JSON object", field="data", value=data)
         if cls.SCHEMA:
+            if data.get(SCHEMA_KEY) in cls.OLDER:
+                data = {**cls.upgraded(data), SCHEMA_KEY: cls.SCHEMA}
             check_schema(data, cls.SCHEMA)
         hints = typing.get_type_hints(cls)
         names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]

@@ -158,7 +158,7 @@ def _in_a_process(runner: OnnxRuntimeRunner, job: ModelJob, protocol: Protocol) 
     assert session is not None
     ready: Session = session
     row["warm_up_s"] = _timed(lambda: warm_up(ready, protocol))
-    row["timed_s"] = _timed(lambda: time_runs(ready, protocol, protocol.time_cap_s))
+    row["timed_s"] = _timed(lambda: time_runs(ready, protocol, protocol.time_cap_s, protocol.target_error))
     return row
 
 

@@ -139,6 +139,9 @@ class Sample(Record):
         reference: The reference model around it (mean of before and after); None if there is none.
         realtime, pinned: As the process really obtained them.
         facts: What the runner found out, see :meth:`~gnomon.devices.runner.Runner.facts`.
+        steady: Whether warm-up ended because latencies no longer fell; None if that was not looked at.
+        contention: Share of the timed seconds in which the process did not get its core; None if unknown.
+        energy_mj: Of one run of the plan above idle; None without a meter.
     """
 
     plan: Quantiles
@@ -150,3 +153,6 @@ class Sample(Record):
     realtime: bool = False
     pinned: bool = False
     facts: Mapping[str, float] = field(default_factory=dict)
+    steady: bool | None = None
+    contention: float | None = None
+    energy_mj: float | None = None

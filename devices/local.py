@@ -287,6 +287,9 @@ class _Measuring:
             parts=summary.parts,
             peak_memory_bytes=summary.peak_memory_bytes,
             drift=summary.drift,
+            contention=summary.contention,
+            steady=summary.steady,
+            energy_mj=summary.energy_mj,
             facts=dict(samples[-1].facts),
         )
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..errors import ConfigError
-from ..schema import Record
+from ..schema import SCHEMA_KEY, Record
+
+_SINCE_2 = ("steady_share", "target_error")
+"""Fields that version 1 had not."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class Protocol(Record):
         min_runs, max_runs: Timed iterations in one process.
         time_cap_s: Seconds of timed iterations of one model in one process. Models too slow for
             ``min_runs`` in that time get up to ten times as long, then fewer runs.
+        steady_share: Warm-up goes on while the median of a window of runs is lower than that of the window
+            before by more than this share, for ``time_cap_s`` at most; None to not look.
+        target_error: In one process timing ends early, after ``min_runs`` and a quarter of ``time_cap_s``,
+            when the relative standard error of the median is at most this; None to always fill the time.
         target_interval: Wanted width of the 90 % interval relative to the statistic; a model that
             is within it is not timed in further rounds.
         timeout_s: Limit for one model in one process, loading included; a hang costs this much.
@@ -30,7 +39,8 @@ class Protocol(Record):
         realtime: SCHED_FIFO where permitted.
     """
 
-    SCHEMA: ClassVar[str] = "gnomon.protocol/1"
+    SCHEMA: ClassVar[str] = "gnomon.protocol/2"
+    OLDER: ClassVar[tuple[str, ...]] = ("gnomon.protocol/1",)
 
     processes: int = 8
     min_processes: int = 3
@@ -43,6 +53,12 @@ class Protocol(Record):
     interleave: bool = True
     pin: bool = True
     realtime: bool = True
+    steady_share: float | None = 0.02
+    target_error: float | None = 0.002
+
+    @classmethod
+    def upgraded(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**data, **dict.fromkeys(_SINCE_2)}
 
     def __post_init__(self) -> None:
         for name in (
@@ -56,6 +72,12 @@ class Protocol(Record):
         ):
             if getattr(self, name) <= 0:
                 raise ConfigError("must be positive", field=f"protocol.{name}", value=getattr(self, name))
+        for name in _SINCE_2:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ConfigError(
+                    "not a share", field=f"protocol.{name}", value=value, allowed="more than 0, less than 1, or null"
+                )
         if self.warmup_runs < 0:
             raise ConfigError("must not be negative", field="protocol.warmup_runs", value=self.warmup_runs)
         if self.min_processes > self.processes:
@@ -68,5 +90,12 @@ class Protocol(Record):
 
     @property
     def id(self) -> str:
-        """Short stable identity: measurements are reused only under an equal protocol."""
-        return sha256(self.to_json().encode()).hexdigest()[:16]
+        """Short stable identity: measurements are reused only under an equal protocol.
+
+        A protocol without what version 2 added measures as version 1 did, and has its identity.
+        """
+        data = self.to_dict()
+        if all(data[name] is None for name in _SINCE_2):
+            data = {key: value for key, value in data.items() if key not in _SINCE_2}
+            data[SCHEMA_KEY] = self.OLDER[0]
+        return sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

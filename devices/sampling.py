@@ -39,6 +39,8 @@ LEVEL = 0.90
 """Coverage that the interval aims at."""
 DRIFT_LIMIT = 0.10
 """Relative drift of the reference above which a wide interval is called throttled, not noisy."""
+CONTENTION_LIMIT = 0.05
+"""Share of time without a core above which a drift is laid to other processes, not to the machine."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Summary:
     n_warmup: int
     peak_memory_bytes: int | None
     drift: float | None
+    contention: float | None
+    steady: bool | None
+    energy_mj: float | None
     verdict: Verdict
 
 
@@ -67,6 +72,9 @@ def summarise(samples: Sequence[Sample], statistic: Statistic, protocol: Protoco
     """
     values = process_values(samples, statistic)
     interval, drift = smallest_interval(values, noise), reference_drift(samples)
+    contention = mean_contention(samples)
+    looked = [s.steady for s in samples if s.steady is not None]
+    energies = [s.energy_mj for s in samples if s.energy_mj is not None]
     best = min(range(len(samples)), key=values.__getitem__)
     peaks = [s.peak_memory_bytes for s in samples if s.peak_memory_bytes is not None]
     return Summary(
@@ -79,7 +87,11 @@ def summarise(samples: Sequence[Sample], statistic: Statistic, protocol: Protoco
         # Memory that an earlier model left in the same process can only be added.
         peak_memory_bytes=min(peaks) if peaks else None,
         drift=drift,
-        verdict=verdict(interval, min(values), len(samples), drift, protocol),
+        contention=contention,
+        steady=all(looked) if looked else None,
+        # A meter counts the whole package or board: what else ran there can only be added.
+        energy_mj=min(energies) if energies else None,
+        verdict=verdict(interval, min(values), len(samples), drift, protocol, contention),
     )
 
 
@@ -131,12 +143,25 @@ def reference_drift(samples: Sequence[Sample]) -> float | None:
     return max(abs(value / middle - 1.0) for value in values)
 
 
+def mean_contention(samples: Sequence[Sample]) -> float | None:
+    """Mean share of the timed seconds in which the processes did not get their cores; None if unknown."""
+    known = [s.contention for s in samples if s.contention is not None]
+    return sum(known) / len(known) if known else None
+
+
 def verdict(
-    interval: tuple[float, float] | None, value: float, processes: int, drift: float | None, protocol: Protocol
+    interval: tuple[float, float] | None,
+    value: float,
+    processes: int,
+    drift: float | None,
+    protocol: Protocol,
+    contention: float | None = None,
 ) -> Verdict:
     """``good``: enough processes agree, whatever the others suffered. Else ``throttled`` where the
-    machine itself changed its speed (the reference drifted by more than 10 %), else ``noisy``."""
+    machine itself changed its speed: the reference drifted by more than 10 %, though the processes had
+    their cores (or it is unknown whether they had). Else ``noisy``."""
     width = math.inf if interval is None else interval[1] - interval[0]
     if processes >= protocol.min_processes and width <= protocol.target_interval * value:
         return "good"
-    return "throttled" if drift is not None and drift > DRIFT_LIMIT else "noisy"
+    drifted = drift is not None and drift > DRIFT_LIMIT
+    return "throttled" if drifted and (contention or 0.0) <= CONTENTION_LIMIT else "noisy"

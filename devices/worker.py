@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..records import STATISTICS
+from .contention import Stopwatch
 from .jobs import ModelJob, Quantiles, RoundJob, Sample
 from .process import become_realtime, end_with_parent, offer_to_the_out_of_memory_killer, pin
 from .protocol import Protocol
@@ -36,6 +39,12 @@ REFERENCE_SHARE = 0.1
 """The reference is timed for this share of ``time_cap_s`` each time."""
 WARMUP_SHARE = 0.1
 """Warm-up lasts at least this share of ``time_cap_s``: ten runs of a tiny model warm nothing."""
+WINDOW_RUNS = 5
+"""Fewest runs of a window whose median is compared with that of the window before."""
+STOP_SHARE = 0.25
+"""Timing does not end early before this share of its time."""
+BLOCKS = 10
+"""Consecutive blocks of runs, whose medians tell the standard error of the whole median."""
 
 
 def main() -> int:
@@ -70,7 +79,7 @@ class _Round:
             self._events(event="start", model=index)
             self._runner.reset_peak_memory()
             try:
-                plan, parts, n_runs, n_warmup = self._time(model)
+                sample = self._time(model)
                 peak, facts = self._runner.peak_memory_bytes(), self._runner.facts()
             except Exception as error:
                 self._events(event="failed", model=index, error=_one_line(error))
@@ -78,18 +87,29 @@ class _Round:
             finally:
                 gc.collect()
             after = self._time_reference()
-            reference = _mean(before, after)
-            sample = Sample(plan, parts, n_runs, n_warmup, peak, reference, self._realtime, self._pinned, facts)
+            sample = replace(sample, peak_memory_bytes=peak, facts=facts, reference=_mean(before, after))
             self._events(event="result", model=index, sample=sample.to_dict())
             before = after
 
-    def _time(self, model: ModelJob) -> tuple[Quantiles, dict[str, Quantiles], int, int]:
+    def _time(self, model: ModelJob) -> Sample:
+        protocol = self._job.protocol
         session = Session(self._runner, model)
         session.check()
         session.reply()
-        n_warmup = 1 + warm_up(session, self._job.protocol)
-        totals, parts = time_runs(session, self._job.protocol, self._job.protocol.time_cap_s)
-        return quantiles(totals), {name: quantiles(p) for name, p in parts.items()}, len(totals), n_warmup
+        n_warmup, steady = warm_up(session, protocol)
+        stopwatch = Stopwatch(self._job.cpus)
+        totals, parts = time_runs(session, protocol, protocol.time_cap_s, protocol.target_error)
+        contention = stopwatch.contention()
+        return Sample(
+            quantiles(totals),
+            {name: quantiles(part) for name, part in parts.items()},
+            n_runs=len(totals),
+            n_warmup=1 + n_warmup,
+            realtime=self._realtime,
+            pinned=self._pinned,
+            steady=steady,
+            contention=contention,
+        )
 
     def _open_reference(self) -> Quantiles | None:
         if self._job.reference is None:
@@ -109,24 +129,69 @@ class _Round:
         return quantiles(time_runs(self._reference, protocol, protocol.time_cap_s * REFERENCE_SHARE)[0])
 
 
-def warm_up(session: Session, protocol: Protocol) -> int:
-    """Untimed runs: ``warmup_runs`` and a tenth of the time cap, but never more than the cap."""
+def warm_up(session: Session, protocol: Protocol) -> tuple[int, bool | None]:
+    """Runs that do not count: ``warmup_runs`` and a tenth of the time cap, then for as long as they become faster,
+    but never more than the cap.
+
+    Returns:
+        How many; and whether they had stopped becoming faster (None if ``protocol.steady_share`` is).
+    """
+    share = protocol.steady_share
     start = time.perf_counter()
-    n = 0
+    times: list[float] = []
+    next_look = 0
     while True:
-        spent = time.perf_counter() - start
-        if spent > protocol.time_cap_s or (n >= protocol.warmup_runs and spent >= protocol.time_cap_s * WARMUP_SHARE):
-            return n
-        session.run()
-        n += 1
+        n, spent = len(times), time.perf_counter() - start
+        if n >= protocol.warmup_runs and n >= next_look and spent >= protocol.time_cap_s * WARMUP_SHARE:
+            if share is None:
+                return n, None
+            if not still_falling(times, share):
+                return n, True
+            next_look = n + _window(n)
+        if spent > protocol.time_cap_s:
+            return n, None if share is None else n >= 2 * WINDOW_RUNS and not still_falling(times, share)
+        times.append(session.run()[0])
+
+
+def still_falling(times_ms: Sequence[float], share: float) -> bool:
+    """Whether the median of the last window of runs is lower than that of the one before by more than ``share``.
+
+    A window is a quarter of all runs so far and five at least; fewer than two windows may still be falling.
+    """
+    size = _window(len(times_ms))
+    if len(times_ms) < 2 * size:
+        return True
+    before, last = np.median(times_ms[-2 * size : -size]), np.median(times_ms[-size:])
+    return bool(last < (1.0 - share) * before)
+
+
+def _window(runs: int) -> int:
+    return max(WINDOW_RUNS, runs // 4)
+
+
+def standard_error(times_ms: Sequence[float]) -> float:
+    """Relative standard error of the median of a series ``(runs,)``, infinite for fewer than three runs a block.
+
+    From the medians of ten consecutive blocks, so that a drift within the series counts: single runs are
+    not independent of their neighbours.
+    """
+    if len(times_ms) < 3 * BLOCKS:
+        return math.inf
+    medians = [float(np.median(block)) for block in np.array_split(np.asarray(times_ms), BLOCKS)]
+    return float(np.std(medians, ddof=1) / math.sqrt(BLOCKS) / np.median(times_ms))
 
 
 def time_runs(
-    session: Session, protocol: Protocol, time_cap_s: float
+    session: Session, protocol: Protocol, time_cap_s: float, target_error: float | None = None
 ) -> tuple[npt.NDArray[np.float64], dict[str, npt.NDArray[np.float64]]]:
-    """Latencies in ms ``(runs,)`` of the plan, and of each of its graphs by name."""
+    """Latencies in ms ``(runs,)`` of the plan, and of each of its graphs by name.
+
+    Args:
+        target_error: Ends early at this relative standard error of the median; None to fill the time.
+    """
     totals: list[float] = []
     parts: list[dict[str, float]] = []
+    next_look = 0
     gc.disable()  # a collection inside a timed run would be charged to the model
     try:
         start = time.perf_counter()
@@ -138,6 +203,11 @@ def time_runs(
             enough = n >= protocol.min_runs or spent >= OVERRUN * time_cap_s
             if n >= protocol.max_runs or (enough and spent >= time_cap_s):
                 break
+            if target_error is None or n < next_look or not enough or spent < STOP_SHARE * time_cap_s:
+                continue
+            if standard_error(totals) <= target_error:
+                break
+            next_look = n + n // 2  # seldom: looking disturbs the caches
     finally:
         gc.enable()
     return np.array(totals), {name: np.array([part[name] for part in parts]) for name in parts[0]}

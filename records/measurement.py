@@ -75,14 +75,20 @@ class Measurement(Record):
         process_values: The study's statistic in each process, in order.
         parts: Latency of each graph of the plan by name, same statistic.
         verdict: ``good``: interval within its target. ``noisy``: not within it when the budget
-            ended. ``throttled``: nor that, and the reference model drifted by more than 10 %.
-            ``failed``: see ``error``.
+            ended. ``throttled``: nor that, and the reference model drifted by more than 10 %, and not
+            because the process had to wait for a core. ``failed``: see ``error``.
         facts: What a runner found out by name, such as ``provider_share`` (of ONNX Runtime's nodes, how many
             ran on the provider asked for).
         drift: Largest relative deviation of the interleaved reference model between processes.
+        contention: Share of the time of timed runs in which the process was ready but did not run, or a
+            hypervisor ran something else; mean over processes. None where the system does not tell.
+        steady: Whether latencies had stopped falling before timing began, in every process; None if
+            that was not looked at.
+        energy_mj: Energy in mJ of one run of the plan above idle; None without a meter.
     """
 
-    SCHEMA: ClassVar[str] = "gnomon.measurement/1"
+    SCHEMA: ClassVar[str] = "gnomon.measurement/2"
+    OLDER: ClassVar[tuple[str, ...]] = ("gnomon.measurement/1",)
 
     architecture: str
     setting: Setting
@@ -103,6 +109,8 @@ class Measurement(Record):
     peak_memory_bytes: int | None = None
     energy_mj: float | None = None
     drift: float | None = None
+    contention: float | None = None
+    steady: bool | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
 

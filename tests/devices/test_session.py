@@ -114,9 +114,10 @@ def test_how_many_runs(ms, runs, monkeypatch):
 
 def test_warm_up_is_bounded(monkeypatch):
     protocol = Protocol(warmup_runs=10, time_cap_s=0.15)
-    assert warm_up(Sleeper(0.1, monkeypatch), protocol) == pytest.approx(150, abs=2)
-    assert warm_up(Sleeper(5.0, monkeypatch), protocol) == 10
-    assert warm_up(Sleeper(1000.0, monkeypatch), protocol) == 1
+    assert warm_up(Sleeper(0.1, monkeypatch), protocol) == (pytest.approx(150, abs=2), True)
+    assert warm_up(Sleeper(5.0, monkeypatch), protocol) == (10, True)
+    assert warm_up(Sleeper(1000.0, monkeypatch), protocol) == (1, False)
+    assert warm_up(Sleeper(5.0, monkeypatch), replace(protocol, steady_share=None)) == (10, None)
 
 
 def test_quantiles_of_a_series():

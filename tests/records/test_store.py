@@ -245,7 +245,8 @@ def test_row_of_another_schema_is_an_error_not_a_miss(store: MeasurementStore) -
     store.put("d", MEASUREMENT)
     with store._connection() as connection:
         connection.execute(
-            "UPDATE measurements SET measurement = replace(measurement, 'gnomon.measurement/1', 'gnomon.measurement/7')"
+            "UPDATE measurements SET measurement = replace(measurement, ?, 'gnomon.measurement/7')",
+            (Measurement.SCHEMA,),
         )
     with pytest.raises(SchemaError, match="measurement/7"):
         get(store)
