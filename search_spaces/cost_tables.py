@@ -17,7 +17,7 @@ from .additive import AdditiveEncoding
 from .algebra import Genotypes
 from .costs import Costs
 from .decision import Decision
-from .layer_specs import FLOAT_BYTES, Tally
+from .layer_specs import BLOCKS, FLOAT_BYTES, Tally
 
 FEATURES = {
     "dense_macs": "multiply-accumulates of k x k convolutions across channels",
@@ -26,6 +26,17 @@ FEATURES = {
     "depthwise5_macs": "multiply-accumulates of 5x5 depthwise convolutions",
     "depthwise7_macs": "multiply-accumulates of 7x7 depthwise convolutions",
     "grouped_macs": "multiply-accumulates of grouped 1x1 convolutions",
+    **{
+        f"{kind}_macs{block}": f"the same of {text} with channels rounded up to multiples of {block}"
+        for kind, text in (
+            ("dense", "k x k convolutions across channels"),
+            ("pointwise", "1x1 convolutions"),
+            ("depthwise3", "3x3 depthwise convolutions"),
+            ("depthwise5", "5x5 depthwise convolutions"),
+            ("depthwise7", "7x7 depthwise convolutions"),
+        )
+        for block in BLOCKS
+    },
     "dense_cio": "elements that dense convolutions read and write",
     "pointwise_cio": "elements that 1x1 convolutions read and write",
     "depthwise3_cio": "elements that 3x3 depthwise convolutions read and write",
@@ -53,6 +64,9 @@ FEATURES = {
 }
 """Candidates for the columns of ``encode``; those that a space never has are left out. Each is divided
 by its mean over the space: 1.0 is an average network."""
+
+BLOCKED = tuple(f"_macs{block}" for block in BLOCKS)
+"""Ends of names that spaces with a column for every choice do without: channels follow from those."""
 
 COSTS = ("parameters", "macs", "cio")
 SUMS = tuple(dict.fromkeys((*FEATURES, *COSTS)))
@@ -124,9 +138,10 @@ class CostTables:
         groups = tuple(groups)
         sums = [np.array([row.sums for row in group.rows]) for group in groups]
         mean = base.sums + np.sum([table.mean(axis=0) for table in sums], axis=0)
-        columns = [SUMS.index(name) for name in FEATURES if mean[SUMS.index(name)] > 0]
+        names = [name for name in FEATURES if not (choices and name.endswith(BLOCKED))]
+        columns = [SUMS.index(name) for name in names if mean[SUMS.index(name)] > 0]
         costs = [SUMS.index(name) for name in COSTS]
-        one_hot, names = choice_tables(groups, choices)
+        one_hot, choice_names = choice_tables(groups, choices)
         encoding = AdditiveEncoding(
             tuple(group.columns for group in groups),
             tuple(group.radices for group in groups),
@@ -134,12 +149,12 @@ class CostTables:
                 np.concatenate([table[:, columns] / mean[columns], chosen], axis=1).astype(np.float32)
                 for table, chosen in zip(sums, one_hot, strict=True)
             ),
-            np.concatenate([base.sums[columns] / mean[columns], np.zeros(len(names))]).astype(np.float32),
+            np.concatenate([base.sums[columns] / mean[columns], np.zeros(len(choice_names))]).astype(np.float32),
         )
         return cls(
             encoding,
-            (*(SUMS[column] for column in columns), *names),
-            np.concatenate([mean[columns], np.ones(len(names))]),
+            (*(SUMS[column] for column in columns), *choice_names),
+            np.concatenate([mean[columns], np.ones(len(choice_names))]),
             tuple(np.ascontiguousarray(table[:, costs].T) for table in sums),
             tuple(np.array([row.peak for row in group.rows]) for group in groups),
             base.sums[costs],

@@ -16,6 +16,8 @@ GRAPH_FEATURES = (
     "macs", "traffic", "parameters", "kernels", "path_kernels", "path_macs",
     "dense_convs", "dense_macs", "dense_cio", "pointwise_convs", "pointwise_macs", "pointwise_cio",
     "depthwise3_convs", "depthwise3_macs", "depthwise3_cio", "depthwise5_convs", "depthwise5_macs", "depthwise5_cio",
+    "dense_macs16", "dense_macs32", "pointwise_macs16", "pointwise_macs32",
+    "depthwise3_macs16", "depthwise3_macs32", "depthwise5_macs16", "depthwise5_macs32",
     "depthwise7_convs", "depthwise7_macs", "depthwise7_cio", "grouped_convs", "grouped_macs", "grouped_cio",
     "linear_layers", "linear_macs", "shortcuts", "shortcut_elements", "pools", "pool_elements",
     "squeezes", "squeeze_elements", "activations", "activation_elements", "norms", "norm_elements",

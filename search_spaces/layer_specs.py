@@ -28,6 +28,15 @@ def area(size: Size) -> int:
     return size[0] * size[1]
 
 
+BLOCKS = (16, 32)
+"""Channels that runtimes compute at once: a vector register or two of float32, of int8."""
+
+
+def whole_blocks(channels: int, block: int) -> int:
+    """``channels`` rounded up to a multiple of ``block``; 1, a depthwise convolution's, stays 1."""
+    return channels if channels == 1 else -(-channels // block) * block
+
+
 @dataclass(frozen=True)
 class ConvSpec:
     """A convolution with "same" padding, followed by batch norm (or with a bias) and maybe an activation.
@@ -60,6 +69,12 @@ class ConvSpec:
     def macs(self, size: Size) -> int:
         """Multiply-accumulates on an input of ``size``."""
         taps = self.out_channels * (self.in_channels // self.groups) * self.kernel**2
+        return area(reduced(size, self.stride)) * taps
+
+    def blocked_macs(self, size: Size, block: int) -> int:
+        """Multiply-accumulates with channels rounded up to whole blocks, as runtimes compute them."""
+        inner = self.in_channels // self.groups
+        taps = whole_blocks(self.out_channels, block) * whole_blocks(inner, block) * self.kernel**2
         return area(reduced(size, self.stride)) * taps
 
     def cio(self, size: Size) -> int:
@@ -144,6 +159,8 @@ class Tally:
         self.add(f"{name}_macs", spec.macs(size))
         self.add(f"{name}_cio", spec.cio(size))
         self.add(f"{name}_convs", 1)
+        for block in BLOCKS:
+            self.add(f"{name}_macs{block}", spec.blocked_macs(size, block))
         if spec.relu and spec.activation == "hardswish":
             self.add("hardswish_elements", spec.out_channels * area(reduced(size, spec.stride)))
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
+from .layer_specs import BLOCKS, whole_blocks
+
 CONVOLUTIONS = ("dense", "pointwise", "depthwise", "grouped", "squeeze")
 """Kinds of convolution: across channels and k x k, 1x1, one channel each, grouped, on a 1x1 map."""
 
@@ -36,6 +38,7 @@ class Operation:
         macs: Multiply-accumulates.
         parameters: Trainable numbers.
         kernel: Edge of a convolution's window.
+        inner: Input channels that each output channel of a convolution reads.
         label: What kind of activation.
     """
 
@@ -47,6 +50,7 @@ class Operation:
     macs: int = 0
     parameters: int = 0
     kernel: int = 0
+    inner: int = 1
     label: str = ""
 
     @property
@@ -128,10 +132,10 @@ def features(graph: OperationGraph) -> dict[str, float]:
     """What predictors see of a graph; names as in :data:`~.cost_tables.FEATURES` where the same is
     meant there.
 
-    ``<kind>_convs``, ``<kind>_macs``, ``<kind>_cio`` by kind of convolution (HarDNet's CIO, 1909.00948:
-    elements read and written), counts and elements of other operations, ``kernels`` (operations that
-    run), ``traffic`` (elements they read and write, weights aside), and along the critical path
-    ``path_kernels`` and ``path_macs``.
+    ``<kind>_convs``, ``<kind>_macs``, ``<kind>_macs16``, ``<kind>_cio`` by kind of convolution (16: channels
+    rounded up to whole blocks; HarDNet's CIO, 1909.00948: elements read and written), counts and elements
+    of other operations, ``kernels`` (operations that run), ``traffic`` (elements they read and write,
+    weights aside), and along the critical path ``path_kernels`` and ``path_macs``.
     """
     sums: dict[str, float] = {}
 
@@ -154,7 +158,8 @@ def _named(operation: Operation) -> Mapping[str, float]:
     elements, moved = operation.elements, operation.read_elements + operation.elements
     if operation.kind in CONVOLUTIONS:
         name = f"depthwise{operation.kernel}" if operation.kind == "depthwise" else operation.kind
-        return {f"{name}_convs": 1, f"{name}_macs": operation.macs, f"{name}_cio": moved}
+        blocked = {f"{name}_macs{block}": _blocked_macs(operation, block) for block in BLOCKS}
+        return {f"{name}_convs": 1, f"{name}_macs": operation.macs, f"{name}_cio": moved, **blocked}
     if operation.kind == "linear":
         return {"linear_layers": 1, "linear_macs": operation.macs}
     if operation.kind == "add":
@@ -168,6 +173,14 @@ def _named(operation: Operation) -> Mapping[str, float]:
     if operation.kind == "activation" and operation.label == "hardswish":
         return {"activations": 1, "activation_elements": elements, "hardswish_elements": elements}
     return {f"{operation.kind}s": 1, f"{operation.kind}_elements": moved if operation.kind == "pool" else elements}
+
+
+def _blocked_macs(operation: Operation, block: int) -> float:
+    """Multiply-accumulates of a convolution with channels rounded up to whole blocks."""
+    blocked = 1.0 * operation.macs
+    for channels in (operation.shape[1], operation.inner):
+        blocked *= whole_blocks(channels, block) / channels
+    return blocked
 
 
 def _critical_path(graph: OperationGraph) -> dict[str, float]:

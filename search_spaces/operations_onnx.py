@@ -80,7 +80,13 @@ def _details(
         kernel = owned[0]
         kind = conv_kind(read[0][1], int(attributes.get("group", 1)), max(kernel[2:]), prod(read[0][2:]))
         macs = prod(shape[1:]) * prod(kernel[1:])
-        return {"kind": kind, "macs": macs, "parameters": parameters, "kernel": max(kernel[2:])}
+        return {
+            "kind": kind,
+            "macs": macs,
+            "parameters": parameters,
+            "kernel": max(kernel[2:]),
+            "inner": kernel[1],
+        }
     if node.op_type in ("Gemm", "MatMul") and owned:
         inner = owned[0][1] if attributes.get("transB") else owned[0][0]
         return {"kind": "linear", "macs": prod(shape) * inner, "parameters": parameters}

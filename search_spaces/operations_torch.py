@@ -73,11 +73,12 @@ def _layer(layer: nn.Module, read: tuple[int, ...], written: tuple[int, ...]) ->
 
     parameters = sum(p.numel() for p in layer.parameters() if p.requires_grad)
     if isinstance(layer, _ConvNd):
-        taps = (layer.in_channels // layer.groups) * prod(layer.kernel_size)
+        inner = layer.in_channels // layer.groups
+        taps = inner * prod(layer.kernel_size)
         positions = prod(read[2:]) * layer.out_channels if layer.transposed else prod(written[1:])
         kernel = max(layer.kernel_size)
         kind = conv_kind(layer.in_channels, layer.groups, kernel, prod(read[2:]))
-        return {"kind": kind, "macs": positions * taps, "parameters": parameters, "kernel": kernel}
+        return {"kind": kind, "macs": positions * taps, "parameters": parameters, "kernel": kernel, "inner": inner}
     if isinstance(layer, nn.Linear):
         return {"kind": "linear", "macs": prod(written) * layer.in_features, "parameters": parameters}
     if isinstance(layer, (pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd)):
