@@ -16,12 +16,18 @@ needs_runtime = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def shared_device():
+    """One for all tests: its converter takes long to start."""
+    return ExecuTorchDevice()
+
+
 @pytest.mark.runtime
 @needs_runtime
 class TestExecuTorch(DeviceSuite):
-    @pytest.fixture(scope="class")
-    def device(self):
-        return ExecuTorchDevice()
+    @pytest.fixture
+    def device(self, shared_device):
+        return shared_device
 
     @pytest.fixture
     def deployables(self, onnx_models):

@@ -21,12 +21,18 @@ from gnomon.testing import DeviceSuite
 needs_runtime = pytest.mark.skipif(LiteRTDevice.unavailable() is not None, reason=f"{LiteRTDevice.unavailable()}")
 
 
+@pytest.fixture(scope="module")
+def shared_device():
+    """One for all tests: its converter takes long to start."""
+    return LiteRTDevice()
+
+
 @pytest.mark.runtime
 @needs_runtime
 class TestLiteRT(DeviceSuite):
-    @pytest.fixture(scope="class")
-    def device(self):
-        return LiteRTDevice()
+    @pytest.fixture
+    def device(self, shared_device):
+        return shared_device
 
     @pytest.fixture
     def deployables(self, onnx_models):
