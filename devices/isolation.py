@@ -24,6 +24,7 @@ from typing import IO, Any, Self, cast
 
 from ..errors import DeviceError
 from .jobs import RoundJob, Sample
+from .load import generated
 from .worker import REFERENCE
 
 STARTUP_LIMIT_S = 120.0
@@ -64,11 +65,12 @@ def run_here(
     on_start: Callable[[int], None] | None = None,
     result: RoundResult | None = None,
 ) -> RoundResult:
-    """:func:`run_round` on the quietest cores of this machine, while nobody else measures on it."""
+    """:func:`run_round` on the quietest cores of this machine, while nobody else measures on it, beside the
+    load that the job asks for."""
     # The look for a quiet core lets a waiting worker take its turn.
     cpus = quiet_cores(job.threads) if job.protocol.pin else ()
     placed = replace(job, cpus=cpus, realtime=job.protocol.realtime and realtime_is_safe(cpus))
-    with machine_to_oneself():
+    with machine_to_oneself(), generated(job.load):
         return run_round(placed, on_model, on_start=on_start, result=result)
 
 

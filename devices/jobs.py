@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ..records import STATISTICS, Workload
 from ..schema import Record
 from ..search_spaces import Architecture, Deployable
+from .load import Load
 from .protocol import Protocol
 
 
@@ -93,10 +94,11 @@ class RoundJob(Record):
         reference: Timed before, between and after the models; None for no reference.
         cpus: Cores to pin the process to; empty for no pinning.
         realtime: Ask for SCHED_FIFO.
+        load: Kept up on the machine while the round lasts; None for none.
         import_paths: Where the parent finds modules (a user's own space or runner).
     """
 
-    SCHEMA: ClassVar[str] = "gnomon.round/2"
+    SCHEMA: ClassVar[str] = "gnomon.round/3"
 
     runner: str
     threads: int
@@ -106,6 +108,7 @@ class RoundJob(Record):
     reference: ModelJob | None = None
     cpus: tuple[int, ...] = ()
     realtime: bool = False
+    load: Load | None = None
     import_paths: tuple[str, ...] = ()
 
     def only(self, models: tuple[ModelJob, ...]) -> RoundJob:

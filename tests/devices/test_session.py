@@ -10,6 +10,7 @@ import pytest
 from gnomon.devices import Protocol
 from gnomon.devices.answers import random_input
 from gnomon.devices.jobs import CallJob, GraphJob, ModelJob, Quantiles, RoundJob, TensorJob
+from gnomon.devices.load import Load
 from gnomon.devices.runner import Runner, Session, import_class
 from gnomon.devices.worker import quantiles, time_runs, warm_up
 from gnomon.errors import DeviceError, MeasurementError
@@ -125,7 +126,9 @@ def test_quantiles_of_a_series():
 
 
 def test_a_round_survives_the_pipe(seq2seq):
-    job = RoundJob("a.B", 2, {"level": "all"}, (seq2seq,), Protocol(), replace(seq2seq, name="r"), (0, 1), True, ("p",))
+    job = RoundJob(
+        "a.B", 2, {"level": "all"}, (seq2seq,), Protocol(), replace(seq2seq, name="r"), (0, 1), True, Load(2, 1), ("p",)
+    )
     assert RoundJob.from_json(job.to_json()) == job
 
 
