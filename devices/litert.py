@@ -24,7 +24,7 @@ CONVERT_LIMIT_S = 180.0
 PYTHON_VARIABLE = "GNOMON_LITERT_PYTHON"
 DELEGATES = ("xnnpack", "none")
 CONVERTER_PACKAGES = ("litert-torch==0.10.0", "torch==2.13.0", "typing-extensions<4.13")
-"""What the converter's environment holds. Stating the last spares pip a search of half an hour."""
+"""What the converter's environment holds. Without the last, pip tries versions for ten minutes and more."""
 
 
 class LiteRTRunner(Runner):
