@@ -28,8 +28,8 @@ def area(size: Size) -> int:
     return size[0] * size[1]
 
 
-BLOCKS = (16, 32)
-"""Channels that runtimes compute at once: a vector register or two of float32, of int8."""
+BLOCKS = (8, 16, 32)
+"""Channels that runtimes compute at once: vector registers of 128 to 512 bits, of float32 or int8."""
 
 
 def whole_blocks(channels: int, block: int) -> int:
