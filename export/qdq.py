@@ -299,7 +299,7 @@ class _Rewriting:
             self._constant(f"{name}_scale", scales),
             self._constant(f"{name}_zero", zeros),
         ]
-        self._node("DequantizeLinear", inputs, f"{name}_restored", **({"axis": axis} if scales.ndim else {}))
+        self._node("DequantizeLinear", inputs, f"{name}_restored", axis if scales.ndim else None)
         return f"{name}_restored"
 
     def _constant(self, name: str, value: Any) -> str:
@@ -308,10 +308,13 @@ class _Rewriting:
         self._model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
+    def _node(self, kind: str, inputs: list[str], output: str, axis: int | None = None) -> None:
         from onnx import helper
 
-        self._model.graph.node.append(helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes))
+        node = helper.make_node(kind, inputs, [output], name=f"{output}/{kind}")
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self._model.graph.node.append(node)
 
     def _drop_unused(self) -> None:
         """Weights in floats that nothing reads any more."""

@@ -133,7 +133,7 @@ def test_networks_of_the_space(index: int, tmp_path: Path) -> None:
 
     space = MobileCNN(input_shape=(3, 32, 32), classes=10, width=0.5, blocks=4)
     row = space.sample(3, np.random.default_rng(5))[index]
-    exported = export_deployable(space.deployable(space.config(row)), tmp_path)
+    exported = export_deployable(space.deployable(space.config(row)), tmp_path, direct=True)
     path = exported.graphs["main"].onnx_path
     assert path is not None
     data = inputs(8, name="input", shape=(1, 3, 32, 32))

@@ -111,7 +111,7 @@ class OwnFormat(OnnxRuntimeDevice):
 def test_a_runtime_without_a_file_of_its_own_answers_itself(components: Any, tmp_path: Path) -> None:
     space, device = components.space, OwnFormat(precision="int8")
     device.calibration = components.device.calibration
-    exported = export_deployable(space.deployable({"width": 8, "kernel": 3}), tmp_path)
+    exported = export_deployable(space.deployable({"width": 8, "kernel": 3}), tmp_path, direct=True)
     deployed = deploy(device, exported, tmp_path)
     assert deployed.file == ""
     assert isinstance(deployed.model, OnDevice)
