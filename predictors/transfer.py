@@ -50,6 +50,9 @@ OWN_DEVIATIONS: Grid = (
 )
 """Of a new setting from everything that sources span; blocks of one entry change together."""
 
+OWN_WORK_DEVIATIONS: Grid = ({"work": (0.0, 0.05, 0.15, 0.4)},)
+"""The same where features are work alone, which then has to take up what choices would."""
+
 ALONE_DEVIATIONS: Grid = (
     {"work": (0.03, 0.1, 0.3, 0.8)},
     {"executions": (0.1, 0.5)},
@@ -340,7 +343,8 @@ class LinearTransfer:
     def _prior(self) -> PriorGrid:
         """Covariances of a new setting's weights: the sources' spread, blocks, the constant."""
         names = [block.name for block in self.basis.blocks]
-        deviations = _combinations(ALONE_DEVIATIONS if self.sources is None else OWN_DEVIATIONS, names)
+        own = OWN_DEVIATIONS if len(names) > 1 else OWN_WORK_DEVIATIONS
+        deviations = _combinations(ALONE_DEVIATIONS if self.sources is None else own, names)
         atoms = [*self._block_atoms, self._bias_atom]
         deviations = np.insert(deviations, len(names), self._bias_deviation, axis=1)
         if self.sources is not None:
