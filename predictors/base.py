@@ -46,6 +46,11 @@ class LatencyPredictor(ABC):
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
 
+    @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """Names of the settings that it starts from; empty if it learnt from none."""
+        return ()
+
     def fit(self, pool: DevicePool, *, seed: int = 0) -> None:
         """The first life: learns from many settings of the space. Deterministic by seed; replaces
         what was learnt before.

@@ -53,7 +53,7 @@ def summarise(
         fingerprint=calibration.fingerprint,
         statistic=components.device.statistic,
         strategy=components.strategy.name,
-        predictor=str(components.config["predictor"]["_target_"]).rsplit(".", 1)[-1],
+        predictor=_predictor_text(components),
         seed=components.study.seed,
         values=problem.objective.names,
         directions=problem.objective.directions,
@@ -201,3 +201,10 @@ def _notes(components: Components, calibration: Calibration, models: Sequence[Mo
     if models and not any(m.on_front for m in models):
         notes.append("No model passed verification; see the reasons beside each.")
     return tuple(notes)
+
+
+def _predictor_text(components: Components) -> str:
+    """The predictor's class and from how many settings elsewhere it started."""
+    name = str(components.config["predictor"]["_target_"]).rsplit(".", 1)[-1]
+    known = len(components.predictor.learnt_from)
+    return f"{name}, taught by {known} settings elsewhere" if known else name
