@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..records import Statistic
 from ..search_spaces import Graph
 from .answers import random_input
+from .energy import Meter, cpu_meter, gpu_meter
 from .fingerprint import cpu_model, package_version
 from .jobs import GraphJob, ModelJob
 from .local import Progress
@@ -75,6 +76,11 @@ class OnnxRuntimeRunner(Runner):
             return list(session.run(outputs, inputs))
 
         return run
+
+    def meter(self) -> Meter | None:
+        if self._provider in ("cpu", "xnnpack"):
+            return cpu_meter()
+        return gpu_meter() if self._provider in NVIDIA else None
 
     def facts(self) -> Mapping[str, float]:
         """``provider_share``: of the nodes, how many ran on the provider asked for (the graph with the least)."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..errors import DeviceError, MeasurementError
 from .answers import random_input, read_answers, relative_error
+from .energy import Meter, cpu_meter
 from .jobs import GraphJob, ModelJob
 from .process import peak_memory_bytes, reset_peak_memory
 
@@ -64,6 +65,10 @@ class Runner(ABC):
     def facts(self) -> Mapping[str, float]:
         """Figures that this runner found out about the last model, for the measurement; mostly none."""
         return {}
+
+    def meter(self) -> Meter | None:
+        """Counts the energy of whatever computes here; None where nothing does. By default the processor's."""
+        return cpu_meter()
 
     def reset_peak_memory(self) -> None:
         """Called before a model is loaded."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ..errors import DeviceError
 from ..records import Fingerprint, Statistic
+from .energy import Meter, gpu_meter
 from .fingerprint import machine_fingerprint, package_version
 from .local import Progress
 from .torch_cpu import TorchCPUDevice, TorchCPURunner
@@ -42,6 +43,10 @@ class TorchCUDARunner(TorchCPURunner):
     def elapsed_ms(self, start: Any, end: Any) -> float:
         end.synchronize()
         return float(start.elapsed_time(end))
+
+    def meter(self) -> Meter | None:
+        uuid = getattr(self._torch.cuda.get_device_properties(self._device), "uuid", None)
+        return None if uuid is None else gpu_meter(f"GPU-{uuid}")
 
     def reset_peak_memory(self) -> None:
         self._torch.cuda.synchronize(self._device)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from ..records import STATISTICS
 from .contention import Stopwatch
+from .energy import energy_per_run_mj, idle_power_w
 from .jobs import ModelJob, Quantiles, RoundJob, Sample
 from .process import become_realtime, end_with_parent, offer_to_the_out_of_memory_killer, pin
 from .protocol import Protocol
@@ -72,8 +73,11 @@ class _Round:
         self._job, self._runner, self._events = job, runner, events
         self._pinned, self._realtime = pinned, realtime
         self._reference: Session | None = None
+        self._meter, self._idle_w = runner.meter(), 0.0
 
     def run(self) -> None:
+        if self._meter is not None:
+            self._idle_w = idle_power_w(self._meter)
         before = self._open_reference()
         for index, model in enumerate(self._job.models):
             self._events(event="start", model=index)
@@ -100,6 +104,8 @@ class _Round:
         stopwatch = Stopwatch(self._job.cpus)
         totals, parts = time_runs(session, protocol, protocol.time_cap_s, protocol.target_error)
         contention = stopwatch.contention()
+        meter, idle_w = self._meter, self._idle_w
+        energy_mj = None if meter is None else energy_per_run_mj(session.run, meter, idle_w)
         return Sample(
             quantiles(totals),
             {name: quantiles(part) for name, part in parts.items()},
@@ -109,6 +115,7 @@ class _Round:
             pinned=self._pinned,
             steady=steady,
             contention=contention,
+            energy_mj=energy_mj,
         )
 
     def _open_reference(self) -> Quantiles | None:

@@ -73,6 +73,11 @@ def _text(m: Measurement, figure: Figure | None) -> str:
     s = m.setting
     known = {"p10": m.p10, "median": m.median, "p90": m.p90}  # a phone's benchmark program may give fewer
     quantiles = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if value is not None)
+    also = [
+        *(() if m.contention is None else (f"without a core for {m.contention:.1%} of the time",)),
+        *(() if m.steady in (True, None) else ("still warming up when timing began",)),
+        *(() if m.energy_mj is None else (f"{m.energy_mj:.4g} mJ above idle a run",)),
+    ]
     threads = f"{s.threads} thread{'s' * (s.threads != 1)}"
     return "\n".join(
         (
@@ -80,7 +85,7 @@ def _text(m: Measurement, figure: Figure | None) -> str:
             *(() if figure is None else (f"  {_shown(figure)}",)),
             f"  {m.statistic} latency {m.latency_ms:.4g} ms, 90 % interval {low:.4g} to {high:.4g} ms, {m.verdict}",
             f"  {quantiles} ms",
-            f"  {m.n_runs} runs in {len(m.process_values)} processes",
+            f"  {', '.join((f'{m.n_runs} runs in {len(m.process_values)} processes', *also))}",
             f"  {s.device} ({s.runtime}, {threads}, {s.precision}, batch {s.workload.batch}) on {s.hardware}",
         )
     )
