@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -26,6 +27,27 @@ TIMEOUT_S = 600.0
 """For all inputs of one call."""
 
 
+class _Prepared:
+    """A model as the runner loads it, kept for further questions: converting may take longer than answering."""
+
+    def __init__(self, device: LocalDevice, deployable: Deployable) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="gnomon-")
+        self.path = Path(self._folder.name)
+        self.model = device.prepare(deployable, self.path)
+
+
+_LAST: WeakKeyDictionary[LocalDevice, tuple[tuple[str, int], _Prepared]] = WeakKeyDictionary()
+"""What each device was last asked about, by model and calibration."""
+
+
+def _prepared(device: LocalDevice, deployable: Deployable) -> _Prepared:
+    key = (deployable.id, id(getattr(device, "calibration", None)))
+    last = _LAST.get(device)
+    if last is None or last[0] != key:
+        last = _LAST[device] = (key, _Prepared(device, deployable))
+    return last[1]
+
+
 def ask(
     device: LocalDevice,
     deployable: Deployable,
@@ -41,9 +63,10 @@ def ask(
         DeviceError: If the runtime does not start.
         MeasurementError: If the model cannot be prepared, crashes, or gives wrong answers.
     """
-    with tempfile.TemporaryDirectory(prefix="gnomon-") as name:
+    prepared = _prepared(device, deployable)
+    model = prepared.model
+    with tempfile.TemporaryDirectory(prefix="questions-", dir=prepared.path) as name:
         folder = Path(name)
-        model = device.prepare(deployable, folder)
         questions, replies = folder / "questions.npz", folder / "replies.npz"
         np.savez(questions, **dict(inputs))  # type: ignore[arg-type]
         main = replace(model.graphs["main"], questions=str(questions), replies=str(replies))

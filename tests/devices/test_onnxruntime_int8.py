@@ -114,3 +114,24 @@ def test_calibration_of_another_shape_is_not_used(int8: OnnxRuntimeDevice, onnx_
     int8.calibration = [{"input": np.zeros((1, 3, 4, 4), np.float32)}]
     inputs = int8.calibration_inputs(onnx_models[0].graphs["main"], 3)
     assert [sample["input"].shape for sample in inputs] == [(1, 8, 16, 16)] * 3
+
+
+def test_a_model_is_converted_once_for_many_questions(
+    int8: OnnxRuntimeDevice, onnx_models: list[Deployable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted: list[str] = []
+    convert = OnnxRuntimeDevice.convert
+
+    def counting(self: OnnxRuntimeDevice, graph, folder: Path) -> Path:
+        converted.append(Path(graph.onnx_path).name)
+        return convert(self, graph, folder)
+
+    monkeypatch.setattr(OnnxRuntimeDevice, "convert", counting)
+    question = {"input": image()[None]}
+    first = int8.answers(onnx_models[0], question)["output"]
+    np.testing.assert_array_equal(int8.answers(onnx_models[0], question)["output"], first)
+    assert converted == ["small.onnx"]
+    int8.calibration = [{"input": 10 * image()}]
+    assert not np.array_equal(int8.answers(onnx_models[0], question)["output"], first)
+    int8.answers(onnx_models[1], question)
+    assert converted == ["small.onnx", "small.onnx", "middle.onnx"]
