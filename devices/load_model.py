@@ -106,7 +106,8 @@ def _regress(x: npt.NDArray[np.float64], y: Vector) -> tuple[Vector, npt.NDArray
     n, p = x.shape
     variance = PRIOR_NOISE**2
     for _ in range(_ITERATIONS):
-        covariance = np.linalg.inv(x.T @ x / variance + np.eye(p) / PRIOR_STD**2)
+        precision = x.T @ x / variance + np.eye(p) / PRIOR_STD**2
+        covariance = np.asarray(np.linalg.inv(precision), dtype=np.float64)
         mean = covariance @ x.T @ y / variance
         fitted = float(np.trace(x.T @ x @ covariance)) / variance  # coefficients that the data decide on
         residual = float(np.sum((y - x @ mean) ** 2))
