@@ -22,8 +22,8 @@ from .load import Load
 
 PRIOR_STD = 1.0
 """Of a coefficient: one more process may well double the latency."""
-PRIOR_NOISE = 0.03
-PRIOR_WEIGHT = 3.0
+PRIOR_NOISE = 0.1
+PRIOR_WEIGHT = 1.0
 """What a slowdown differs by from the model before anything is known, and how many measurements that weighs."""
 _ITERATIONS = 20
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..errors import ConfigError, DeviceError
+from ..errors import ConfigError
 from ..records import Fingerprint, Measurement, Setting, Workload
 from ..search_spaces import Deployable
 from .answers import Array
-from .isolation import RoundResult
-from .jobs import ModelJob, RoundJob
+from .base import Device
 from .load import Load
-from .local import LocalDevice, Progress
+from .local import LocalDevice
 from .protocol import Protocol
 
 
-class LoadedDevice(LocalDevice):
+class LoadedDevice(Device):
     """Any local or remote device beside generated load: other processes compute, or copy memory, meanwhile.
 
     The model is scheduled as an application would be: without pinning and without ``SCHED_FIFO``, which
@@ -29,7 +29,6 @@ class LoadedDevice(LocalDevice):
         inner: The device that is loaded.
         cpu: Processes that compute, on the machine that measures.
         memory: Processes that copy memory there.
-        on_progress: See :class:`~gnomon.devices.local.LocalDevice`.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -37,73 +36,52 @@ class LoadedDevice(LocalDevice):
 
     name: ClassVar[str] = "loaded"
     accepts: ClassVar[Literal["torch", "onnx", "architecture"]] = "onnx"
-    runner: ClassVar[str] = ""
 
-    def __init__(
-        self, inner: LocalDevice, cpu: int = 1, memory: int = 0, on_progress: Callable[[Progress], None] | None = None
-    ) -> None:
-        if not isinstance(inner, LocalDevice) or isinstance(inner, LoadedDevice):
+    def __init__(self, inner: LocalDevice, cpu: int = 1, memory: int = 0) -> None:
+        if not isinstance(inner, LocalDevice):
             raise ConfigError("not a device that can be loaded", field="device.inner", value=inner)
-        super().__init__(inner.threads, inner.statistic, on_progress=on_progress)
         self.inner = inner
         self.load = Load(cpu, memory)
+        self.statistic = inner.statistic
         self.precision = inner.precision
-        # What the class says is for the catalog.
+        # What a loaded device takes is what its inner one takes; the class's value is for the catalog.
         self.accepts = inner.accepts  # type: ignore[misc]
-        self.runner = inner.runner  # type: ignore[misc]
 
     @classmethod
     def unavailable(cls) -> str | None:
+        """Of the inner device it is known when it measures."""
         return None
 
     def measure(self, deployables: Sequence[Deployable], protocol: Protocol, *, seed: int = 0) -> Iterator[Measurement]:
-        reason = self.inner.unavailable()
-        if reason is not None:
-            raise DeviceError(reason, field="device.inner", value=self.inner.name)
-        return super().measure(deployables, protocol, seed=seed)
-
-    def run_round(self, job: RoundJob, on_model: Callable[[int], None] | None) -> RoundResult:
-        protocol = replace(job.protocol, pin=False, realtime=False)
-        return self.inner.run_round(replace(job, protocol=protocol, load=self.load), on_model)
+        loaded = copy(self.inner)
+        loaded.load = self.load
+        measured = loaded.measure(deployables, protocol, seed=seed)
+        return (replace(m, setting=self._under_load(m.setting)) for m in measured)
 
     def setting(self, workload: Workload) -> Setting:
-        setting = self.inner.setting(workload)
+        return self._under_load(self.inner.setting(workload))
+
+    def _under_load(self, setting: Setting) -> Setting:
         load = {"cpu": self.load.cpu, "memory": self.load.memory}
         return replace(setting, options={**setting.options, "load": load})
 
-    def arguments(self) -> dict[str, Any]:
-        raise ConfigError(
-            "a host cannot be a loaded device",
-            field="device.inner",
-            value=self.name,
-            hint="The other way round: device=loaded device/inner=remote device.inner.host=...",
-        )
-
     # ---- As the inner device ---------------------------------------------------------------
-
-    def hardware(self) -> str:
-        return self.inner.hardware()
-
-    def cores(self) -> int:
-        return self.inner.cores()
-
-    def options(self) -> Mapping[str, Any]:
-        return self.inner.options()
 
     def fingerprint(self) -> Fingerprint:
         return self.inner.fingerprint()
-
-    def reference(self, folder: Path) -> ModelJob:
-        return self.inner.reference(folder)
-
-    def prepare(self, deployable: Deployable, folder: Path) -> ModelJob:
-        return self.inner.prepare(deployable, folder)
-
-    def check(self, deployable: Deployable) -> None:
-        self.inner.check(deployable)
 
     def deployed(self, deployable: Deployable, folder: Path) -> Deployable:
         return self.inner.deployed(deployable, folder)
 
     def answers(self, deployable: Deployable, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return self.inner.answers(deployable, inputs)
+
+    @property
+    def calibration(self) -> Any:
+        """Of the inner device, see :class:`~gnomon.devices.onnx_device.OnnxDevice`."""
+        return getattr(self.inner, "calibration", None)
+
+    @calibration.setter
+    def calibration(self, samples: Any) -> None:
+        if hasattr(self.inner, "calibration"):
+            self.inner.calibration = samples

@@ -23,6 +23,7 @@ from .base import Device
 from .fingerprint import cpu_model, machine_fingerprint
 from .isolation import DeviceLostError, RoundResult, run_here
 from .jobs import ModelJob, RoundJob, Sample
+from .load import Load
 from .protocol import Protocol
 from .reference import reference_job
 from .sampling import Summary, process_values, summarise, typical_noise
@@ -60,6 +61,8 @@ class LocalDevice(Device):
     """Class path of the runner."""
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     """What ``precision`` may be."""
+    load: Load | None = None
+    """Kept up while it measures, models being scheduled like any process: see :mod:`gnomon.devices.loaded`."""
 
     def __init__(
         self,
@@ -230,14 +233,17 @@ class _Measuring:
             self._errors[order[position]] = error
 
     def _job(self, order: list[int]) -> RoundJob:
-        device = self._device
+        device, protocol = self._device, self._protocol
+        if device.load is not None:
+            protocol = replace(protocol, pin=False, realtime=False)
         return RoundJob(
             device.runner,
             device.threads,
             device.options(),
             tuple(self._jobs[index] for index in order),
-            self._protocol,
+            protocol,
             self._reference,
+            load=device.load,
             import_paths=tuple(os.path.abspath(path) for path in sys.path),
         )
 

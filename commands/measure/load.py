@@ -1,8 +1,8 @@
 """Measure a network under levels of generated load, and say what it would take under others.
 
 gnomon measure load from=model.onnx
-gnomon measure load architecture=mobilenet_v2 device.statistic=p90 at={cpu:4,memory:0}
-gnomon measure load from=model.onnx levels=[{cpu:1},{cpu:2},{memory:1},{memory:2}] to=load.json
+gnomon measure load architecture=mobilenet_v2 device.statistic=p90 'at={cpu:4,memory:0}'
+gnomon measure load from=model.onnx 'levels=[{cpu:1},{cpu:2},{memory:1}]' to=load.json
 
 A search asks for latencies under load with device=loaded device.cpu=2.
 """

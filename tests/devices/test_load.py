@@ -20,6 +20,7 @@ from gnomon.devices.load import MOST, Load, generated
 from gnomon.devices.loaded import LoadedDevice
 from gnomon.devices.onnxruntime import OnnxRuntimeDevice
 from gnomon.devices.recorded import RecordedDevice
+from gnomon.devices.remote import RemoteDevice
 from gnomon.errors import ConfigError, DeviceError
 from gnomon.testing import DeviceSuite
 
@@ -142,10 +143,11 @@ class TestLoadedDevice(DeviceSuite):
 
 def test_the_load_is_there_while_models_are_timed_and_only_then(onnx_models, once):
     seen: list[int] = []
-    device = OnnxRuntimeDevice()
-    loaded = LoadedDevice(device, cpu=1, memory=1, on_progress=lambda _: seen.append(len(busy_processes())))
-    results = list(loaded.measure(onnx_models[:2], once))
+    device = OnnxRuntimeDevice(on_progress=lambda _: seen.append(len(busy_processes())))
+    results = list(LoadedDevice(device, cpu=1, memory=1).measure(onnx_models[:2], once))
     assert seen == [2, 2]
+    list(device.measure(onnx_models[:1], once))
+    assert seen == [2, 2, 0]
     assert not busy_processes()
     for result in results:
         assert result.setting.options["load"] == {"cpu": 1, "memory": 1}
@@ -178,11 +180,18 @@ def test_what_cannot_be_loaded():
         LoadedDevice(loaded)
     with pytest.raises(ConfigError, match=r"device\.inner"):
         LoadedDevice(RecordedDevice.__new__(RecordedDevice))
-    with pytest.raises(ConfigError, match="other way round"):
-        loaded.arguments()
+    with pytest.raises(ConfigError, match=r"device\.inner"):
+        RemoteDevice(loaded, host="nowhere")  # the other way round
 
 
 def test_an_inner_device_that_is_missing_is_named(onnx_models, monkeypatch):
     monkeypatch.setattr(OnnxRuntimeDevice, "unavailable", classmethod(lambda cls: "not installed"))
     with pytest.raises(DeviceError, match="not installed"):
         LoadedDevice(OnnxRuntimeDevice()).measure(onnx_models, Protocol())
+
+
+def test_a_search_sets_ranges_of_the_inner_device():
+    inner = OnnxRuntimeDevice(precision="int8")
+    LoadedDevice(inner).calibration = [{"x": 1}]
+    assert inner.calibration == [{"x": 1}]
+    assert LoadedDevice(inner).calibration is inner.calibration

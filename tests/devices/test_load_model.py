@@ -28,7 +28,7 @@ def test_what_was_not_measured_is_predicted():
     model = LoadModel.fit([Load(1, 0), Load(0, 1), Load(2, 0)], [linear(Load(1)), linear(Load(0, 1)), linear(Load(2))])
     mean, std = model.latency_ms(2.0, Load(2, 2))
     assert mean == pytest.approx(2.0 * linear(Load(2, 2)), rel=0.01)
-    assert 0.0 < std < 0.3
+    assert 0.0 < std < 0.5
 
 
 def test_degree_2_sees_curves_and_interaction():

@@ -19,6 +19,7 @@ from gnomon import cli
 from gnomon.conf.compose import compose
 from gnomon.devices import Protocol, remote, ssh_link
 from gnomon.devices.isolation import DeviceLostError
+from gnomon.devices.loaded import LoadedDevice
 from gnomon.devices.onnxruntime import OnnxRuntimeDevice
 from gnomon.devices.recorded import RecordedDevice
 from gnomon.devices.remote import RemoteDevice
@@ -88,7 +89,7 @@ def remains(far_tmp: Path, limit_s: float = 10.0) -> list[str]:
 
 def unhurried(protocol: Protocol) -> Protocol:
     """So long a time for each model that the next has not begun when something happens after this one."""
-    return replace(protocol, time_cap_s=0.5, max_runs=1_000_000)
+    return replace(protocol, time_cap_s=0.5, max_runs=1_000_000, target_error=None)
 
 
 @needs_server
@@ -125,6 +126,23 @@ def test_a_host_is_the_device_that_it_would_be_without_ssh(far, far_tmp, onnx_mo
     monkeypatch.setattr("gnomon.devices.onnxruntime.cpu_model", lambda: "another processor")
     monkeypatch.setattr("gnomon.devices.local.cpu_model", lambda: "another processor")
     assert device.setting(onnx_models[0].workload).id == result.setting.id
+
+
+@needs_server
+def test_load_is_generated_on_the_host(far, far_tmp, onnx_models, once):
+    """One process from the code that was copied there."""
+    found = []
+
+    def look(_):
+        words = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        found.append(sum(b"gnomon.devices.load\0cpu" in each for each in words))
+
+    loaded = LoadedDevice(RemoteDevice(OnnxRuntimeDevice(), **far, on_progress=look), cpu=1)
+    (result,) = loaded.measure(onnx_models[:1], once)
+    assert result.verdict != "failed", result.error
+    assert result.setting.options["load"] == {"cpu": 1, "memory": 0}
+    assert found[0] >= 1  # another test run's may be there as well
+    assert not remains(far_tmp)
 
 
 @needs_server
