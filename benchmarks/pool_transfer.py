@@ -26,7 +26,7 @@ from .latency_few_shot import named_split
 
 SEEDS = tuple(range(10))
 SAMPLES = 10
-SPACES = {"mobile_cnn": "pool_mobile_cnn", "nasbench201": "pool_nasbench201"}
+SPACES = {"mobile_cnn": "pool_mobile_cnn"}
 
 Make = Callable[[SearchSpace], LatencyPredictor]
 
@@ -44,7 +44,7 @@ PREDICTORS: dict[str, Make] = {
     "": GnomonPredictor,
     "_alone": Alone,
     "_bayesian_linear": BayesianLinearPredictor,
-    "_macs": lambda space: OneCostPredictor(space, "macs"),
+    "_macs": lambda space: OneCostPredictor(space, cost="macs"),
 }
 METRICS = {"spearman": "spearman", "within_10": "within_10_percent", "coverage_90": "coverage_90", "mape": "mape"}
 
