@@ -30,6 +30,7 @@ from gnomon.devices.onnxruntime import OnnxRuntimeDevice
 from gnomon.export import Quantisation, Quantiser, export_deployable
 from gnomon.search.instantiate import instantiate
 from gnomon.search.mixed_precision import MixedPoint, MixedResult, mixed_precision
+from gnomon.search.pareto import non_dominated
 from gnomon.search_spaces.mobile_cnn import MobileCNN
 from gnomon.tasks import Task
 from gnomon.tasks.torch_state import seeded, torch_threads
@@ -48,7 +49,10 @@ def run(quick: bool) -> dict[str, float]:
     each = {f"seed{seed}": _network(task, seed, quick) for seed in (SEEDS[:1] if quick else SEEDS)}
     shared = [name for name in next(iter(each.values())) if not name.startswith("front.")]
     means = {name: float(np.mean([metrics[name] for metrics in each.values()])) for name in shared}
-    return means | {f"{seed}.{name}": value for seed, metrics in each.items() for name, value in metrics.items()}
+    all_metrics = means | {f"{seed}.{name}": value for seed, metrics in each.items() for name, value in metrics.items()}
+    if not quick:
+        _draw(all_metrics, PICTURE)
+    return all_metrics
 
 
 def _network(task: Task, seed: int, quick: bool) -> dict[str, float]:
@@ -72,8 +76,6 @@ def _network(task: Task, seed: int, quick: bool) -> dict[str, float]:
             "int8_per_channel": _uniform(source, task, folder, Quantisation()),
         }
         ratio = _largest_channel_ratio(source, folder)
-    if not quick and seed == SEEDS[0]:
-        _draw(result, PICTURE)
     mixed, int8, fp32 = result.points[result.chosen], result.int8, result.fp32
     exact = fp32.test["accuracy"]
     metrics = {
@@ -153,25 +155,40 @@ def _below(result: MixedResult) -> int:
     )
 
 
-def _draw(result: MixedResult, path: Path) -> None:
-    """Test accuracy lost against latency; the line joins the front that validation chose."""
+def _draw(metrics: Mapping[str, float], path: Path) -> None:
+    """Test accuracy lost against latency; each line joins the front that validation chose."""
     from gnomon.reports import figure as style
 
-    exact = result.fp32.test["accuracy"]
-    places = [(point.latency_ms, 100 * (exact - point.test["accuracy"])) for point in result.points]
-    front = sorted(place for place, point in zip(places, result.points, strict=True) if point.on_front)
     with style.drawing() as (figure, axes):
-        axes.plot(*zip(*front, strict=True), linewidth=1.2, color="C0", zorder=1)
-        axes.scatter(*zip(*places, strict=True), s=28, color="C0", zorder=2)
-        for text, index, shift in (("int8", 0, (9, 0)), ("mixed", result.chosen, (4, 9)), ("fp32", -1, (-34, 9))):
-            axes.scatter(*places[index], s=110, facecolors="none", edgecolors="black", zorder=3)
-            axes.annotate(text, places[index], shift, textcoords="offset points")
-        axes.set_yscale("symlog", linthresh=1.0)
-        axes.set_ylim(max(loss for _, loss in places) * 1.5, min(-0.9, 1.3 * min(loss for _, loss in places)))
-        axes.set_yticks([100, 30, 10, 3, 1, 0.5, 0, -0.5], ["100", "30", "10", "3", "1", "0.5", "0", "−0.5"])
+        for number, seed in enumerate(SEEDS):
+            points = _front(metrics, f"seed{seed}")
+            exact, color = points[-1]["test_accuracy"], f"C{number}"
+            places = [(point["latency_ms"], 100 * (exact - point["test_accuracy"])) for point in points]
+            losses = np.array([[-point["validation_accuracy"], point["latency_ms"]] for point in points])
+            front = sorted(place for place, on in zip(places, non_dominated(losses), strict=True) if on)
+            axes.plot(*zip(*front, strict=True), linewidth=1.2, color=color, zorder=1)
+            axes.scatter(*zip(*places, strict=True), s=28, color=color, zorder=2, label=f"seed {seed}")
+            counts = [point["fp32_layers"] for point in points]
+            chosen = counts.index(metrics[f"seed{seed}.mixed.fp32_layers"])
+            axes.scatter(*places[chosen], s=110, facecolors="none", edgecolors="black", zorder=3)
+            axes.annotate("int8", places[0], (8, -4), textcoords="offset points")
+        axes.annotate("fp32", places[-1], (-12, 9), textcoords="offset points")
+        axes.invert_yaxis()
         axes.set_xlabel("latency (ms)")
         axes.set_ylabel("points of test accuracy lost")
+        axes.legend(title="circled: chosen", frameon=False, loc="lower right")
         style.save(figure, path)
+
+
+def _front(metrics: Mapping[str, float], seed: str) -> list[dict[str, float]]:
+    """The measured points of one network, from int8 to fp32."""
+    prefix = f"{seed}.front."
+    points: dict[int, dict[str, float]] = {}
+    for name, value in metrics.items():
+        if name.startswith(prefix):
+            count, _, figure = name.removeprefix(prefix).partition(".")
+            points.setdefault(int(count), {})[figure] = value
+    return [points[count] for count in sorted(points)]
 
 
 if __name__ == "__main__":
