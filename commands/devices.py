@@ -31,7 +31,9 @@ def run(config: DictConfig, options: Options) -> int:
     for column in ("device", "takes", "here", "what it is"):
         table.add_column(column)
     for entry in entries:
-        here = "yes" if entry.unavailable is None else f"no: {entry.unavailable}"
-        table.add_row(entry.option, entry.accepts, here, entry.summary)
+        table.add_row(entry.option, entry.accepts, "yes" if entry.unavailable is None else "no", entry.summary)
     Console().print(table)
+    missing = [entry for entry in entries if entry.unavailable is not None]
+    if missing:  # below and unwrapped: reasons hold commands to copy
+        print("cannot run here:", *(f"  {entry.option}: {entry.unavailable}" for entry in missing), sep="\n")
     return 0

@@ -165,3 +165,10 @@ def test_a_users_own_options_and_classes(
     assert json.loads(out)["strategy"] == "mine"
     own = [f"hydra.searchpath=[file://{tmp_path}/conf]", "plugins=[my_search]"]
     assert run("search", *recorded_study, "strategy=mine", "--plan", *own)[0] == 0
+
+
+def test_devices_that_cannot_run_say_what_to_install(capsys, monkeypatch):
+    command = "no converter: python -m venv /a/long/path/to/an/environment && /a/long/path/bin/python -m pip install it"
+    monkeypatch.setattr("gnomon.devices.torch_cuda.TorchCUDADevice.unavailable", classmethod(lambda cls: command))
+    assert cli.main(["devices"]) == 0
+    assert f"  torch_cuda: {command}\n" in capsys.readouterr().out
