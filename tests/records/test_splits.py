@@ -178,17 +178,18 @@ def test_every_split_against_the_data(name: str, data_root: Path, monkeypatch: p
             made.pool()
         return
     pool = made.pool()
+    few = name.startswith("pool_")  # measured by us, and small
     for chosen in made.rounds:
         sources = made.source_pool(pool, chosen)
         assert np.isfinite(sources.latencies_ms).any(axis=1).all()
-        assert np.isfinite(sources.latencies_ms).sum(axis=0).min() >= 500
+        assert np.isfinite(sources.latencies_ms).sum(axis=0).min() >= (20 if few else 500)
         for target in (*chosen.targets, *chosen.validation):
             references = made.reference_rows(pool, target)
-            assert len(references) >= 500
+            assert len(references) >= (20 if few else 500), "half of them must leave ten to choose"
             for query in made.queries:
                 rows = made.query_rows(pool, target, query)
                 assert np.isfinite(pool.column(target)[np.concatenate([references, rows])]).all()
-                assert len(rows) >= 400
+                assert len(rows) >= (15 if few else 400)
 
 
 def test_help_nasbench201_is_the_published_protocol(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
