@@ -42,17 +42,39 @@ def pool_from_store(
     """
     if statistic not in STATISTICS:
         raise DataError("no such statistic", field="statistic", value=statistic, allowed=STATISTICS)
+    genotypes, columns = _best(store, space, statistic, names)
+    if not columns:
+        raise DataError(
+            f"{store.path} holds no measurement of this space", field="space", value=space.spec(), hint="Measure first."
+        )
+    settings = [next(iter(column.values())).setting for column in columns.values()]
+    titles = _names(settings) if names is None else tuple(names[identity] for identity in columns)
+    latencies = np.full((len(genotypes), len(columns)), np.nan)
+    for index, column in enumerate(columns.values()):
+        for row, measurement in column.items():
+            latencies[row, index] = getattr(measurement, statistic)
+    provenance = {
+        title: _provenance(list(column.values())) for title, column in zip(titles, columns.values(), strict=True)
+    }
+    source = f"measured by gnomon, {statistic}"
+    return DevicePool(titles, latencies, source, space, np.stack(genotypes), provenance=provenance)
+
+
+def _best(
+    store: MeasurementStore, space: SearchSpace, statistic: Statistic, names: Mapping[str, str] | None
+) -> tuple[list[Genotypes], dict[str, dict[int, Measurement]]]:
+    """Architectures in the order in which they were first measured, and by a setting's identity the measurement
+    that counts of each, by its place in that order."""
     rows: dict[str, int] = {}
     genotypes: list[Genotypes] = []
-    settings: dict[str, Setting] = {}
-    best: dict[tuple[int, str], Measurement] = {}
+    columns: dict[str, dict[int, Measurement]] = {}
     ids: dict[str, tuple[Genotypes, str] | None] = {}
     for deployable_id, measurement in store.entries():
+        key, setting = measurement.architecture, measurement.setting.id
         if measurement.verdict == "failed" or getattr(measurement, statistic) is None:
             continue
-        if names is not None and measurement.setting.id not in names:
+        if names is not None and setting not in names:
             continue
-        key = measurement.architecture
         if key not in ids:
             ids[key] = _identity(space, key)
         found = ids[key]
@@ -61,33 +83,11 @@ def pool_from_store(
         if key not in rows:
             rows[key] = len(rows)
             genotypes.append(found[0])
-        setting = measurement.setting
-        settings.setdefault(setting.id, setting)
-        cell = (rows[key], setting.id)
-        if cell not in best or _rank(measurement) >= _rank(best[cell]):
-            best[cell] = measurement
-    if not rows:
-        raise DataError(
-            f"{store.path} holds no measurement of this space", field="space", value=space.spec(), hint="Measure first."
-        )
-    columns = {identity: column for column, identity in enumerate(settings)}
-    latencies = np.full((len(rows), len(columns)), np.nan)
-    for (row, identity), measurement in best.items():
-        latencies[row, columns[identity]] = getattr(measurement, statistic)
-    columns_names = _names(list(settings.values())) if names is None else tuple(names[i] for i in settings)
-    by_setting: dict[str, list[Measurement]] = {identity: [] for identity in settings}
-    for (_, identity), measurement in best.items():
-        by_setting[identity].append(measurement)
-    return DevicePool(
-        columns_names,
-        latencies,
-        f"measured by gnomon, {statistic}",
-        space,
-        np.stack(genotypes),
-        provenance={
-            name: _provenance(measured) for name, measured in zip(columns_names, by_setting.values(), strict=True)
-        },
-    )
+        column = columns.setdefault(setting, {})
+        known = column.get(rows[key])
+        if known is None or _rank(measurement) >= _rank(known):
+            column[rows[key]] = measurement
+    return genotypes, columns
 
 
 def _provenance(measurements: list[Measurement]) -> dict[str, Any]:
