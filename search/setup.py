@@ -24,7 +24,7 @@ from .objective import Objective
 from .strategy import Strategy
 
 FROM_TASK = ("input_shape", "classes")
-"""Arguments of a space that are taken from the task where the config leaves them null."""
+"""Arguments of a space that its own default fills in where neither config nor task gives them."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,11 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
 
 
 def make_space(node: DictConfig, task: Task | None, plugins: list[str]) -> SearchSpace:
-    """The space of a config node; null ``input_shape`` and ``classes`` are the task's."""
+    """The space of a config node; arguments left null are the task's, where it knows them."""
     plain = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
     if task is not None:
-        known = {"input_shape": task.input_shape, "classes": len(task.labels)}
-        plain.update({name: known[name] for name in FROM_TASK if name in plain and plain[name] is None})
+        known = task.space_arguments()
+        plain.update({name: known[name] for name in known if name in plain and plain[name] is None})
     plain = {name: value for name, value in plain.items() if not (name in FROM_TASK and value is None)}
     space: SearchSpace = instantiate(plain, "space", plugins)
     return space

@@ -27,6 +27,8 @@ from .workload import Workload
 if TYPE_CHECKING:
     from torch import nn
 
+    from .elastic import ElasticModel
+
 
 class SearchSpace(ABC):
     """A set of architectures, one per canonical row of choice indices.
@@ -115,6 +117,18 @@ class SearchSpace(ABC):
         """Keys under which architectures compute the same function; shared for quality only,
         never for latency. By default the architecture's own key."""
         return self.keys(genotypes)
+
+    def elastic(self) -> ElasticModel:
+        """All networks of this space in one set of shared weights, freshly initialised under torch's current seed.
+
+        Raises:
+            SpaceError: If this space shares no weights.
+        """
+        raise SpaceError("shares no weights between its networks", field="space", value=self.name)
+
+    def graph_modules(self, model: nn.Module) -> dict[str, nn.Module]:
+        """The modules of a trained model's graphs, by the graph names of :meth:`deployable`; they share its weights."""
+        return {"main": model}
 
     def module_graph(self, config: Mapping[str, Any]) -> Graph:
         """The single graph of an image model: ``input`` to ``output``, free batch size."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..errors import TaskError
 from ..records import Evaluation
 from ..search_spaces import Architecture
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from torch import nn
+
+    from .training_data import TrainingData
 
 Progress = Callable[[float, float], None]
 """Called with (budget spent, metric so far). It may raise :class:`StopTraining`."""
@@ -75,6 +78,18 @@ class Task(ABC):
     def score(self, model: nn.Module | Path, split: str) -> dict[str, float]:
         """Metrics of a torch module, or of an ONNX file, on ``validation`` or ``test``."""
 
+    def space_arguments(self) -> Mapping[str, Any]:
+        """What a search space learns of the task: values for those of its arguments that a config leaves null."""
+        return {"input_shape": self.input_shape, "classes": len(self.labels)}
+
+    def training_data(self) -> TrainingData:
+        """The train split as steps, for loops of other kinds than :meth:`train`, such as a supernet's.
+
+        Raises:
+            TaskError: If the task trains in its own way only.
+        """
+        raise TaskError("trains one model at a time, in its own way", field="task", value=self.name)
+
     def examples(self, n: int) -> npt.NDArray[np.float32] | None:
         """Up to ``n`` model inputs ``(n, *input_shape)`` of the train split, always the same, from which the
         ranges of a quantised model are set; None if the task has none to give."""
@@ -96,6 +111,18 @@ class Evaluator(ABC):
     name: ClassVar[str]
     has_weights: ClassVar[bool] = True
     """False for recorded tables: such studies stop after verification."""
+
+    def prepare(self, folder: Path, *, seed: int, progress: Progress | None = None) -> None:  # noqa: B027 - optional
+        """Makes what all evaluations share, for example a trained supernet; by default nothing.
+
+        Called before the first evaluation, by one worker at a time, the others wait. A killed one
+        goes on where it was; where all is there already it returns at once.
+
+        Args:
+            folder: The study's own, for files.
+            seed: The study's.
+            progress: Called with (budget spent, metric so far).
+        """
 
     @abstractmethod
     def evaluate(self, architecture: Architecture, *, seed: int, progress: Progress | None = None) -> Evaluation:

@@ -1,0 +1,49 @@
+"""What a training loop knows of a task: batches, logits, a loss and a score.
+
+Shapes: N predictions in a batch (images; target tokens without padding), K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Batch: TypeAlias = Any
+"""One step's examples; only the task that made it looks inside."""
+
+
+class TrainingData(ABC):
+    """A task's examples as steps of training, for a network of its own and for a supernet alike."""
+
+    metric: str
+    """Name of the figure in :meth:`score` that is the quality; larger is better."""
+
+    @property
+    @abstractmethod
+    def batches_per_epoch(self) -> int:
+        """Steps in one epoch."""
+
+    @abstractmethod
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """An epoch's batches of the train split, shuffled and augmented, all randomness from (seed, epoch)."""
+
+    @abstractmethod
+    def logits(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """The model's predictions ``(N, K)``, for this batch; those for padding are left out.
+
+        Raises:
+            TaskError: If the model does not fit the task.
+        """
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Mean loss (a scalar) of :meth:`logits`, with the task's label smoothing."""
+
+    @abstractmethod
+    def score(self, model: nn.Module, split: str = "validation") -> Mapping[str, float]:
+        """Metrics on a whole split, cheap enough for every epoch; at least ``metric`` and ``loss`` (nats)."""
