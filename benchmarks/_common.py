@@ -69,7 +69,20 @@ def main(name: str, run: Run, *, seeds: Sequence[int] = (), arguments: Sequence[
         seeds: The seeds that it uses, kept with the results.
         arguments: In place of ``sys.argv``.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=run.__doc__)
+    parser = argparse.ArgumentParser(description=run.__doc__)
+    main_with(name, lambda options: run(options.quick), parser, seeds=seeds, arguments=arguments)
+
+
+def main_with(
+    name: str,
+    run: Callable[[argparse.Namespace], Metrics],
+    parser: argparse.ArgumentParser,
+    *,
+    seeds: Sequence[int] = (),
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """:func:`main` for a benchmark with options of its own, which ``parser`` knows; ``run`` gets all options."""
+    parser.prog = f"python -m benchmarks.{name}"
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: for a smoke run, not for quoting")
     parser.add_argument(
         "--json",
@@ -80,7 +93,7 @@ def main(name: str, run: Run, *, seeds: Sequence[int] = (), arguments: Sequence[
         help="write one flat JSON object (without FILE: benchmarks/results/NAME.json)",
     )
     options = parser.parse_args(arguments)
-    metrics = dict(run(options.quick))
+    metrics = dict(run(options))
     wrong = [key for key, value in metrics.items() if not (isinstance(value, (int, float)) and math.isfinite(value))]
     if wrong:
         raise SystemExit(f"benchmark {name} gave no finite number for: {', '.join(wrong)}")
