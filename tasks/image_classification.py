@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
+    from .image_training_data import ImageTrainingData
+
 SCORED_SPLITS = ("validation", "test")
 
 
@@ -120,8 +122,15 @@ class ImageClassification(Task):
         """
         from .training import Trainer
 
-        trainer = Trainer(model, self.data, self.training, budget=budget, seed=seed, identity=self.identity())
+        trainer = Trainer(
+            model, self.training_data(), self.training, budget=budget, seed=seed, identity=self.identity()
+        )
         return trainer.run(checkpoint, progress)
+
+    def training_data(self) -> ImageTrainingData:
+        from .image_training_data import ImageTrainingData
+
+        return ImageTrainingData(self.data, self.training)
 
     def score(self, model: nn.Module | Path, split: str) -> dict[str, float]:
         """``accuracy`` (0..1) and ``loss`` (nats) of a torch module, or of an ONNX file through
@@ -139,11 +148,11 @@ class ImageClassification(Task):
         from .training import Trainer
 
         steps_per_epoch = max(1, self.data.splits.sizes["train"] // self.training.batch_size)
-        trial = copy.deepcopy(model)
+        trial, data = copy.deepcopy(model), self.training_data()
         seconds = []
         for steps in (2, 2, 10):  # The first is a warm-up.
             start = time.perf_counter()
-            Trainer(trial, self.data, self.training, budget=steps / steps_per_epoch, seed=0, identity={}).run()
+            Trainer(trial, data, self.training, budget=steps / steps_per_epoch, seed=0, identity={}).run()
             seconds.append(time.perf_counter() - start)
         per_step = max(0.0, (seconds[2] - seconds[1]) / 8)
         validation = max(0.0, seconds[1] - 2 * per_step)

@@ -1,4 +1,4 @@
-"""The training loop of image classifiers: in memory, deterministic, resumable.
+"""The training loop of one model on any task's data: deterministic, resumable.
 
 All randomness of an epoch (order, augmentation, dropout) comes from (seed, epoch), so that a
 training resumed from the checkpoint of any epoch repeats an undisturbed one to the bit.
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,10 @@ from torch import nn
 
 from ..errors import SchemaError, TaskError
 from ..records import Evaluation
-from .augmentation import Augmentation
 from .base import Progress, StopTraining
 from .checkpoint import TrainingState, load_state, save_state
-from .prepared import PreparedImages
-from .scoring import score_images
 from .torch_state import derived_seed, seeded
+from .training_data import Batch, TrainingData
 from .training_settings import TrainingSettings
 
 
@@ -32,7 +31,7 @@ class Trainer:
 
     Args:
         model: Trained in place; in evaluation mode afterwards.
-        data: Only its train split is learned from, only its validation split is scored.
+        data: The task's examples; only its validation split is scored.
         settings: The recipe.
         budget: Epochs; a fraction is a part of the last epoch.
         seed: Of order, augmentation and dropout.
@@ -42,7 +41,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        data: PreparedImages,
+        data: TrainingData,
         settings: TrainingSettings,
         *,
         budget: float,
@@ -55,11 +54,7 @@ class Trainer:
         self.model, self.data, self.settings = model, data, settings
         self.budget, self.seed = float(budget), seed
         self.identity = {**identity, "budget": self.budget, "seed": seed}
-        self._images = torch.from_numpy(data.raw("train"))
-        self._labels = torch.from_numpy(data.labels("train"))
-        self._augmentation = Augmentation(self._images, settings.shift, settings.flip)
-        self._batch_size = min(settings.batch_size, len(self._labels))
-        self._steps_per_epoch = len(self._labels) // self._batch_size
+        self._steps_per_epoch = data.batches_per_epoch
         self._total_steps = max(1, round(self.budget * self._steps_per_epoch))
         self._epochs = math.ceil(self._total_steps / self._steps_per_epoch)
         self._optimizer = make_optimizer(model, settings)
@@ -95,8 +90,8 @@ class Trainer:
         start = time.perf_counter()
         self._train_epoch()
         with self._averaged_weights():
-            self._metrics = score_images(self.model, self.data, "validation")
-        self._curve.append(self._metrics["accuracy"])
+            self._metrics = dict(self.data.score(self.model, "validation"))
+        self._curve.append(self._metrics[self.data.metric])
         self._epoch += 1
         self._seconds += time.perf_counter() - start
 
@@ -115,23 +110,17 @@ class Trainer:
         return False
 
     def _train_epoch(self) -> None:
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self._epoch, 0))
-        order = torch.randperm(len(self._labels), generator=generator)
         steps = min(self._steps_per_epoch, self._total_steps - self._step)
         self.model.train()
         # Dropout and the like draw from torch's global generator.
         with seeded(derived_seed(self.seed, self._epoch, 1)), torch.enable_grad():
-            for indices in torch.split(order, self._batch_size)[:steps]:
-                self._train_step(indices, generator)
+            for batch in islice(self.data.batches(self.seed, self._epoch), steps):
+                self._train_step(batch)
 
-    def _train_step(self, indices: torch.Tensor, generator: torch.Generator) -> None:
+    def _train_step(self, batch: Batch) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = self.settings.lr_at(self._step, self._total_steps)
-        inputs = self.data.normalise_batch(self._augmentation.batch(indices, generator))
-        outputs = self._checked_forward(inputs) if self._step == 0 else self.model(inputs)
-        loss = nn.functional.cross_entropy(
-            outputs, self._labels[indices], label_smoothing=self.settings.label_smoothing
-        )
+        loss = self.data.loss(self.data.logits(self.model, batch), batch)
         if not math.isfinite(loss.item()):
             raise TaskError(
                 f"training diverged: the loss is {loss.item()} in epoch {self._epoch + 1}",
@@ -147,23 +136,6 @@ class Trainer:
         self._step += 1
         if self._average is not None:
             self._average.update(self.model, self._step)
-
-    def _checked_forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The first forward pass, where a model that does not fit the task shows itself."""
-        shape, classes = tuple(inputs.shape), len(self.data.data.names)
-        try:
-            outputs: torch.Tensor = self.model(inputs)
-        except (RuntimeError, ValueError, TypeError) as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise TaskError(f"the model cannot run on inputs {shape}: {line}") from error
-        if tuple(outputs.shape) != (len(inputs), classes):
-            raise TaskError(
-                "the model does not give one logit per class",
-                field="output shape",
-                value=tuple(outputs.shape),
-                allowed=f"({len(inputs)}, {classes}) for this batch",
-            )
-        return outputs
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:

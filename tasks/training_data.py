@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..errors import TaskError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -47,3 +49,11 @@ class TrainingData(ABC):
     @abstractmethod
     def score(self, model: nn.Module, split: str = "validation") -> Mapping[str, float]:
         """Metrics on a whole split, cheap enough for every epoch; at least ``metric`` and ``loss`` (nats)."""
+
+    def part(self, batch: Batch, index: int, count: int) -> Batch:
+        """Every ``count``-th example of a batch from ``index`` on: what one of ``count`` processes trains.
+
+        Raises:
+            TaskError: If the task's batches cannot be divided.
+        """
+        raise TaskError("the task's batches cannot be divided over processes", field="processes", value=count)
