@@ -47,6 +47,12 @@ class ExportedModel:
     files: tuple[str, ...]
 
     @property
+    def path(self) -> Path:
+        """The model as a task scores it: its one file, or its folder where it has several graphs."""
+        (*others, last) = self.deployable.graphs.values()
+        return self.folder if others or last.onnx_path is None else last.onnx_path
+
+    @property
     def max_abs_error(self) -> float:
         """Largest difference between ONNX Runtime's and torch's outputs."""
         return float(self.card.max_abs_error or 0.0)
@@ -60,6 +66,7 @@ def export_model(
     *,
     config: str = "",
     modules: Mapping[str, nn.Module] | None = None,
+    assets: Mapping[str, str] | None = None,
     opset: int = DEFAULT_OPSET,
     tolerance: float = DEFAULT_TOLERANCE,
 ) -> ExportedModel:
@@ -75,6 +82,7 @@ def export_model(
         card: What is known so far; write it again with :func:`write_card` when more is.
         config: Resolved configuration of the study as YAML, for training again.
         modules: Modules by graph name where there are several; default ``module`` for ``main``.
+        assets: Texts that whoever uses the model needs besides, such as a tokenizer, by file name.
         opset: Of the ONNX files.
         tolerance: Largest accepted difference between ONNX Runtime's and torch's outputs.
 
@@ -94,6 +102,8 @@ def export_model(
             write_json(stage / ARCHITECTURE, Architecture.SCHEMA, deployable.architecture.to_dict())
         if config:
             write_text(stage / CONFIG, config)
+        for name, text in (assets or {}).items():
+            write_text(stage / name, text)
         card = _completed(card, exported, opset=opset, max_abs_error=error, has_config=bool(config))
         write_card(stage, card)
         files = tuple(sorted(path.name for path in stage.iterdir()))

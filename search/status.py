@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from ..records import StudySummary
 from ..schema import Record, read_json
-from .finalise import TrainedModel
 from .ledger import Counts
 from .study import evaluation_costs_s
 from .study_view import StudyView, open_study
 from .summary import SUMMARY_FILE
+from .trained_model import TrainedModel
 
 
 @dataclass(frozen=True)

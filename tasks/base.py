@@ -76,7 +76,12 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, model: nn.Module | Path, split: str) -> dict[str, float]:
-        """Metrics of a torch module, or of an ONNX file, on ``validation`` or ``test``."""
+        """Metrics of a torch module, or of an exported model, on ``validation`` or ``test``.
+
+        Args:
+            model: A module, an ONNX file, or the folder of a model that has several graphs.
+            split: One that may be scored.
+        """
 
     def space_arguments(self) -> Mapping[str, Any]:
         """What a search space learns of the task: values for those of its arguments that a config leaves null."""
@@ -94,6 +99,10 @@ class Task(ABC):
         """Up to ``n`` model inputs ``(n, *input_shape)`` of the train split, always the same, from which the
         ranges of a quantised model are set; None if the task has none to give."""
         return None
+
+    def assets(self) -> Mapping[str, str]:
+        """Texts by file name that go into every model's folder, because using it needs them; by default none."""
+        return {}
 
     def cost_hint_s(self, model: nn.Module, budget: float) -> float | None:
         """Rough seconds of training ``model`` for ``budget``, for ``--plan``; None if unknown."""

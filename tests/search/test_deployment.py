@@ -18,11 +18,12 @@ from gnomon.export import export_deployable, is_quantised, read_card
 from gnomon.predictors import LatencyModel
 from gnomon.search import History, Problem
 from gnomon.search.deployment import CALIBRATION_EXAMPLES, deploy, set_calibration
-from gnomon.search.finalise import finalise, recipe
+from gnomon.search.finalise import finalise
 from gnomon.search.history import Trial
 from gnomon.search.objectives import ParetoObjective
 from gnomon.search.on_device import OnDevice
 from gnomon.search.setup import Components, FinaliseSettings, StudySettings
+from gnomon.search.trained_model import recipe
 from gnomon.search_spaces import Deployable
 from tests.search.doubles import study_doubles as doubles
 

@@ -20,11 +20,12 @@ from gnomon.predictors import LatencyModel
 from gnomon.records import Evaluation, Measurement, ModelRow
 from gnomon.records.store import MeasurementStore
 from gnomon.search import History, Problem
-from gnomon.search.finalise import finalise, mark_front, model_id, train_one
+from gnomon.search.finalise import finalise, mark_front
 from gnomon.search.history import Trial
 from gnomon.search.objectives import ParetoObjective
 from gnomon.search.ranking import rank
 from gnomon.search.setup import Components, FinaliseSettings, StudySettings, build
+from gnomon.search.trained_model import model_id, train_one
 from tests.search.doubles import study_doubles as doubles
 
 BEST_FIRST = ("3.1", "0.0", "1.1", "2.1", "3.0")
