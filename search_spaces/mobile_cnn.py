@@ -23,6 +23,9 @@ from .workload import Workload
 if TYPE_CHECKING:
     from torch import nn
 
+    from .elastic.conv import KernelSharing
+    from .mobile_cnn_elastic import ElasticMobileCNN
+
 
 class MobileCNN(TabledSpace):
     """A chain of blocks over MobileNetV2's skeleton; in each block one layer is chosen and repeated.
@@ -104,6 +107,17 @@ class MobileCNN(TabledSpace):
         specs = self.block_specs(config)
         head = self.skeleton.head(specs[-1][-1].out_channels)
         return ChainClassifier(self.skeleton.stem, specs, head, self.skeleton.classes)
+
+    def elastic(self, sharing: KernelSharing = "own") -> ElasticMobileCNN:
+        """All networks in one set of weights.
+
+        Args:
+            sharing: How a smaller depthwise kernel comes from a larger one: ``own`` weights, its ``crop``, or
+                a crop that a matrix transforms (``transform``).
+        """
+        from .mobile_cnn_elastic import ElasticMobileCNN
+
+        return ElasticMobileCNN(self, sharing)
 
     @cached_property
     def tables(self) -> CostTables:

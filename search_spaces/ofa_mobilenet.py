@@ -24,6 +24,9 @@ from .workload import Workload
 if TYPE_CHECKING:
     from torch import nn
 
+    from .elastic.conv import KernelSharing
+    from .ofa_elastic import ElasticOFA
+
 DEPTHS, KERNELS, EXPANSIONS = (2, 3, 4), (3, 5, 7), (3, 4, 6)
 RESOLUTIONS = tuple(range(128, 225, 4))
 MIN_EDGE = 32
@@ -39,7 +42,8 @@ class OFAMobileNet(TabledSpace):
     The network is the authors' (ofa_mbv3, width 1.0): channels 16, 24, 40, 80, 112, 160; strides
     2, 2, 2, 1, 2; ReLU in the first two stages, hard swish in the others; squeeze-and-excitation
     (a quarter of the expanded channels, rounded to 8) in stages 2, 4 and 5; then 960 channels,
-    global pooling, 1280 channels, classifier. Here sub-networks stand alone: no weights are shared.
+    global pooling, 1280 channels, classifier. :meth:`build` makes sub-networks that stand alone, :meth:`elastic`
+    the Once-for-All network.
 
     A model takes images of the workload's shape and first resizes them to its own resolution
     (bilinear). The graph that is exported and measured takes images of that resolution, so that
@@ -115,6 +119,17 @@ class OFAMobileNet(TabledSpace):
 
         specs = self.layer_specs(config)
         return OFAClassifier(self.skeleton, specs, int(config["resolution"]))
+
+    def elastic(self, sharing: KernelSharing = "transform") -> ElasticOFA:
+        """All networks in one set of weights: the Once-for-All network.
+
+        Args:
+            sharing: How a smaller depthwise kernel comes from a larger one: a crop that a matrix transforms
+                (``transform``, as in the paper), its ``crop``, or ``own`` weights.
+        """
+        from .ofa_elastic import ElasticOFA
+
+        return ElasticOFA(self, sharing)
 
     def module_graph(self, config: Mapping[str, Any]) -> Graph:
         """The graph with the architecture's own resolution."""

@@ -35,11 +35,16 @@ class OFAClassifier(ChainClassifier):
         hidden = nn.Linear(skeleton.head.out_channels, skeleton.mix_filters, bias=False)
         self.mix = nn.Sequential(hidden, nn.Hardswish(inplace=True))
         self.classifier = nn.Linear(skeleton.mix_filters, skeleton.classes)
-        nn.init.kaiming_normal_(hidden.weight, mode="fan_in", nonlinearity="relu")
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        initialise_tail(hidden, self.classifier)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.head(self.blocks(self.stem(resized(x, self.resolution))))
         logits: torch.Tensor = self.classifier(self.mix(x.mean((2, 3))))
         return logits
+
+
+def initialise_tail(hidden: nn.Linear, classifier: nn.Linear) -> None:
+    """Kaiming by fan-in for the hidden layer, small weights in the classifier."""
+    nn.init.kaiming_normal_(hidden.weight, mode="fan_in", nonlinearity="relu")
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)

@@ -8,6 +8,7 @@ from typing import Any
 
 _PUBLIC = {
     "DeviceSuite": ".device_suite",
+    "ElasticSuite": ".elastic_suite",
     "EvaluatorSuite": ".evaluator_suite",
     "LatencyPredictorSuite": ".latency_predictor_suite",
     "SearchSpaceSuite": ".search_space_suite",

@@ -1,0 +1,242 @@
+"""Elastic convolution and batch norm: the first channels, and smaller kernels, of one set of weights.
+
+Shapes: O output channels, I input channels of a group, K x K the largest kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ...errors import SpaceError
+from .sizes import checked_size, filled, front
+
+KernelSharing = Literal["crop", "transform", "own"]
+KERNEL_SHARINGS: tuple[KernelSharing, ...] = ("crop", "transform", "own")
+
+
+class ElasticConv2d(nn.Conv2d):
+    """A convolution that uses its first channels and one of several square kernels.
+
+    A grouped convolution keeps the channels of a group; it has fewer groups when it has fewer channels. A
+    depthwise one has groups of one channel. Padding shrinks with the kernel, so that maps keep their size.
+
+    Smaller kernels are, by ``sharing``:
+
+    - ``crop``: the centre of the larger one.
+    - ``transform``: the centre of the next larger one times a matrix, learnt for each size and shared by
+      all channels of the layer; at first the identity (Once-for-All, 1908.09791, Section 3.2).
+    - ``own``: weights of their own. Sensible for depthwise convolutions, which have few.
+
+    Args:
+        in_channels: Largest number of input channels.
+        out_channels: Largest number of output channels.
+        kernel_size: Largest kernel.
+        stride: As in torch, as is what follows.
+        padding: With the largest kernel; None for half of it, which keeps the map's size.
+        dilation: Distance of the kernel's points.
+        groups: With all channels.
+        bias: Whether there is one.
+        kernels: All kernels to choose from; None for ``kernel_size`` alone. They differ by even numbers.
+        sharing: How smaller kernels come about.
+    """
+
+    active: tuple[int, int, int]
+    """Present input channels, output channels, kernel."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | None = None,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        kernels: Sequence[int] | None = None,
+        sharing: KernelSharing = "crop",
+    ) -> None:
+        padding = kernel_size // 2 if padding is None else padding
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self.kernels = _checked_kernels(kernels, kernel_size)
+        if sharing not in KERNEL_SHARINGS:
+            raise SpaceError("unknown", field="sharing", value=sharing, allowed=KERNEL_SHARINGS)
+        self.sharing = sharing
+        self.active = (in_channels, out_channels, kernel_size)
+        self.smaller = nn.ParameterDict()
+        for kernel in self.kernels[:-1]:
+            if sharing == "own":
+                weight = nn.Parameter(self.weight.new_empty(*self.weight.shape[:2], kernel, kernel))
+                nn.init.kaiming_uniform_(weight, a=5**0.5)  # torch's default for convolutions
+                self.smaller[str(kernel)] = weight
+            elif sharing == "transform":
+                self.smaller[str(kernel)] = nn.Parameter(torch.eye(kernel**2))
+
+    def resize(
+        self, in_channels: int | None = None, out_channels: int | None = None, kernel_size: int | None = None
+    ) -> None:
+        """Sets the sizes that are given; with groups, either number of channels follows from the other.
+
+        Raises:
+            SpaceError: If one is larger than the layer, is no whole number of groups, or no such kernel.
+        """
+        inputs, outputs, kernel = self.active
+        if self.groups > 1 and (in_channels is not None or out_channels is not None):
+            inputs, outputs = self._whole_groups(in_channels, out_channels)
+        else:
+            if in_channels is not None:
+                inputs = checked_size("in_channels", in_channels, self.in_channels)
+            if out_channels is not None:
+                outputs = checked_size("out_channels", out_channels, self.out_channels)
+        if kernel_size is not None:
+            if kernel_size not in self.kernels:
+                raise SpaceError(
+                    "no such kernel in this convolution", field="kernel_size", value=kernel_size, allowed=self.kernels
+                )
+            kernel = kernel_size
+        self.active = (inputs, outputs, kernel)
+
+    def sliced(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The weight ``(O, I, k, k)`` and bias ``(O,)`` that are used: views, unless kernels are transformed."""
+        inputs, outputs, kernel = self.active
+        weight = self.weight
+        if kernel < self.kernels[-1] and self.sharing == "own":
+            weight = self.smaller[str(kernel)]
+        weight = front(weight, outputs, inputs if self.groups == 1 else weight.shape[1])
+        if kernel < weight.shape[2]:
+            weight = self._shrunk(weight, kernel)
+        return weight, None if self.bias is None else front(self.bias, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, height, width)`` to ``(batch, out_channels, ...)``."""
+        weight, bias = self.sliced()
+        return functional.conv2d(x, weight, bias, self.stride, self._padding(), self.dilation, self._groups())
+
+    def extract(self) -> nn.Conv2d:
+        """A plain convolution of the present sizes, with copied weights."""
+        inputs, outputs, kernel = self.active
+        weight, bias = self.sliced()
+        module = nn.Conv2d(
+            inputs,
+            outputs,
+            kernel,
+            self.stride,  # type: ignore[arg-type]
+            self._padding(),
+            self.dilation,  # type: ignore[arg-type]
+            self._groups(),
+            bias is not None,
+            device="meta",
+        )
+        return filled(module, self, weight=weight, bias=bias)
+
+    def _groups(self) -> int:
+        return self.groups if self.groups == 1 else self.active[0] // (self.in_channels // self.groups)
+
+    def _padding(self) -> tuple[int, int]:
+        cut = (self.kernels[-1] - self.active[2]) // 2
+        high, wide = (int(size) for size in self.padding)
+        return high - cut * self.dilation[0], wide - cut * self.dilation[1]
+
+    def _whole_groups(self, in_channels: int | None, out_channels: int | None) -> tuple[int, int]:
+        """Input and output channels of the groups that one of them, or both, stand for."""
+        sizes = {"in_channels": (in_channels, self.in_channels), "out_channels": (out_channels, self.out_channels)}
+        counts = set()
+        for field, (wanted, largest) in sizes.items():
+            if wanted is not None:
+                width = largest // self.groups
+                if checked_size(field, wanted, largest) % width:
+                    raise SpaceError(
+                        "no whole number of groups", field=field, value=wanted, allowed=f"multiples of {width}"
+                    )
+                counts.add(wanted // width)
+        if len(counts) > 1:
+            raise SpaceError(
+                "not the same number of groups", field="in_channels, out_channels", value=(in_channels, out_channels)
+            )
+        groups = counts.pop()
+        return self.in_channels // self.groups * groups, self.out_channels // self.groups * groups
+
+    def _shrunk(self, weight: torch.Tensor, kernel: int) -> torch.Tensor:
+        if self.sharing == "crop":
+            return centre(weight, kernel)
+        for smaller in reversed(self.kernels[:-1]):
+            weight = centre(weight, smaller)
+            weight = (weight.flatten(2) @ self.smaller[str(smaller)]).unflatten(2, (smaller, smaller))
+            if smaller == kernel:
+                break
+        return weight
+
+
+class ElasticBatchNorm(nn.BatchNorm2d):
+    """Batch norm of the first channels, with the first of one set of statistics."""
+
+    active: int
+    """Present channels."""
+
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
+        super().__init__(features, eps, momentum)
+        self.active = features
+
+    def resize(self, features: int) -> None:
+        """Sets the number of channels.
+
+        Raises:
+            SpaceError: If it is larger than the layer.
+        """
+        self.active = checked_size("features", features, self.num_features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, channels, height, width)`` to the same shape."""
+        return functional.batch_norm(
+            x,
+            front(self.running_mean, self.active),  # type: ignore[arg-type]
+            front(self.running_var, self.active),  # type: ignore[arg-type]
+            front(self.weight, self.active),
+            front(self.bias, self.active),
+            self.training,
+            self._step() if self.training else 0.0,
+            self.eps,
+        )
+
+    def extract(self) -> nn.BatchNorm2d:
+        """A plain batch norm of the present size, with copied weights and statistics."""
+        module = nn.BatchNorm2d(self.active, self.eps, self.momentum, device="meta")
+        return filled(
+            module,
+            self,
+            weight=front(self.weight, self.active),
+            bias=front(self.bias, self.active),
+            running_mean=front(self.running_mean, self.active),  # type: ignore[arg-type]
+            running_var=front(self.running_var, self.active),  # type: ignore[arg-type]
+            num_batches_tracked=self.num_batches_tracked,
+        )
+
+    def _step(self) -> float:
+        """How far the statistics move towards this batch's; without a momentum they become means of all batches."""
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+
+
+def centre(weight: torch.Tensor, kernel: int) -> torch.Tensor:
+    """The middle ``kernel x kernel`` points of a weight ``(O, I, K, K)``, as a view."""
+    cut = (weight.shape[2] - kernel) // 2
+    return weight if not cut else weight[:, :, cut:-cut, cut:-cut]
+
+
+def _checked_kernels(kernels: Sequence[int] | None, largest: int) -> tuple[int, ...]:
+    checked = (largest,) if kernels is None else tuple(sorted(set(kernels)))
+    if not checked or checked[-1] != largest or checked[0] < 1 or any((b - a) % 2 for a, b in pairwise(checked)):
+        raise SpaceError(
+            "not kernels of one convolution",
+            field="kernels",
+            value=kernels,
+            allowed=f"sizes of 1 to {largest}, which is among them, that differ by even numbers",
+        )
+    return checked
