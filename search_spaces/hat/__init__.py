@@ -1,0 +1,6 @@
+"""Transformers that write sequences, with every width a decision (HAT, 2005.14187)."""
+
+from .decoder_only import HATDecoderSpace
+from .space import HATSpace, TransformerSpace
+
+__all__ = ["HATDecoderSpace", "HATSpace", "TransformerSpace"]
