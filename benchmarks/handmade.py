@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from gnomon.search_spaces.layer_specs import (
     tally_layer,
     tally_stem,
 )
-from gnomon.search_spaces.mobile_cnn_skeleton import MIN_MAP, SMALL_IMAGE, rounded
+from gnomon.search_spaces.mobile_cnn_skeleton import MIN_MAP, SMALL_IMAGE, TINY_IMAGE, rounded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -215,7 +216,8 @@ class HandMade:
 
     @property
     def name(self) -> str:
-        return f"{self.family}-{self.width:g}-cut{self.cut}"
+        """Family, width and stages cut."""
+        return f"{self.family}-w{100 * self.width:.0f}-cut{self.cut}"
 
     @functools.cached_property
     def layers(self) -> tuple[ConvSpec, tuple[tuple[LayerSpec, ...], ...], ConvSpec | None]:
@@ -223,7 +225,8 @@ class HandMade:
         family = FAMILIES[self.family]
         stages = family.stages[: len(family.stages) - self.cut]
         edge = min(self.input_shape[1:])
-        strides = kept_strides(edge, [2, *(block.stride for stage in stages for block in stage)], MIN_MAP)
+        first = 2 if edge >= TINY_IMAGE else 1
+        strides = kept_strides(edge, [first, *(block.stride for stage in stages for block in stage)], MIN_MAP)
         stem = ConvSpec(
             self.input_shape[0], rounded(family.stem * self.width, 8), 3, strides[0], activation=family.activation
         )
@@ -273,10 +276,12 @@ class HandMade:
         return int(tally.sums["macs"])
 
     def deployable(self) -> Deployable:
-        """What a device runs, with fresh weights."""
+        """What a device runs, with fresh weights. Its name ends in a hash of the layers, so that a stored
+        measurement is never taken for another network's."""
+        digest = hashlib.sha256(repr(self.layers).encode()).hexdigest()[:8]
         inputs = (TensorSpec("input", (1, *self.input_shape), dynamic_axes={0: "batch"}),)
         graph = Graph(inputs, ("output",), module=self.build)
-        return Deployable(self.name, Workload(self.input_shape), {"main": graph})
+        return Deployable(f"{self.name}-{digest}", Workload(self.input_shape), {"main": graph})
 
 
 def handmade_networks(

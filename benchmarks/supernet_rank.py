@@ -51,17 +51,13 @@ class Study:
     def make_space(self) -> SearchSpace:
         """The space, with the task's input shape and classes."""
         from gnomon.conf.compose import compose
-        from gnomon.search.instantiate import instantiate
+        from gnomon.search.setup import make_space
 
-        node = dict(compose("search", [*self.task, *self.space]).space)
-        learned = task_of(self.task).space_arguments()
-        node |= {name: value for name, value in learned.items() if name in node and node[name] is None}
-        space: SearchSpace = instantiate(node, "space")
-        return space
+        return make_space(compose("search", [*self.task, *self.space]).space, task_of(self.task), [])
 
 
 STUDIES = (Study("mobile_cnn", ("task=animals",), ("space=mobile_cnn", "space.width=0.25")),)
-"""The width of ``gnomon search`` without further words, and the epochs of its full trainings."""
+"""The width of ``experiment=default``, and the epochs of a search's full trainings."""
 QUICK = Study("mobile_cnn", ("task=digits",), ("space=mobile_cnn", "space.width=0.25"), networks=3, epochs=0.2)
 
 
