@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ...errors import SpaceError
-from .sizes import checked_size, filled, front
+from .sizes import checked_size, filled, front, set_fast
 
 KernelSharing = Literal["crop", "transform", "own"]
 KERNEL_SHARINGS: tuple[KernelSharing, ...] = ("crop", "transform", "own")
@@ -100,18 +100,19 @@ class ElasticConv2d(nn.Conv2d):
                     "no such kernel in this convolution", field="kernel_size", value=kernel_size, allowed=self.kernels
                 )
             kernel = kernel_size
-        self.active = (inputs, outputs, kernel)
+        set_fast(self, "active", (inputs, outputs, kernel))
 
     def sliced(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The weight ``(O, I, k, k)`` and bias ``(O,)`` that are used: views, unless kernels are transformed."""
         inputs, outputs, kernel = self.active
-        weight = self.weight
+        weight = cast(torch.Tensor, self._parameters["weight"])
         if kernel < self.kernels[-1] and self.sharing == "own":
             weight = self.smaller[str(kernel)]
         weight = front(weight, outputs, inputs if self.groups == 1 else weight.shape[1])
         if kernel < weight.shape[2]:
             weight = self._shrunk(weight, kernel)
-        return weight, None if self.bias is None else front(self.bias, outputs)
+        bias = self._parameters["bias"]
+        return weight, None if bias is None else front(bias, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to ``(batch, out_channels, ...)``."""
@@ -189,39 +190,44 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         Raises:
             SpaceError: If it is larger than the layer.
         """
-        self.active = checked_size("features", features, self.num_features)
+        set_fast(self, "active", checked_size("features", features, self.num_features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape."""
-        return functional.batch_norm(
-            x,
-            front(self.running_mean, self.active),  # type: ignore[arg-type]
-            front(self.running_var, self.active),  # type: ignore[arg-type]
-            front(self.weight, self.active),
-            front(self.bias, self.active),
-            self.training,
-            self._step() if self.training else 0.0,
-            self.eps,
-        )
+        weight, bias, mean, variance = self.sliced()
+        step = self._step() if self.training else 0.0
+        return functional.batch_norm(x, mean, variance, weight, bias, self.training, step, self.eps)
+
+    def sliced(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Views of weight, bias, running mean and running variance that are used, each ``(channels,)``."""
+        size = self.active
+        # Read from the dictionaries: half as expensive as torch's attribute look-up, and there are many norms.
+        weight, bias = self._parameters["weight"], self._parameters["bias"]
+        mean, variance = self._buffers["running_mean"], self._buffers["running_var"]
+        tensors = cast(tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], (weight, bias, mean, variance))
+        if size == self.num_features:
+            return tensors
+        weight, bias, mean, variance = (tensor.narrow(0, 0, size) for tensor in tensors)
+        return weight, bias, mean, variance
 
     def extract(self) -> nn.BatchNorm2d:
         """A plain batch norm of the present size, with copied weights and statistics."""
-        module = nn.BatchNorm2d(self.active, self.eps, self.momentum, device="meta")
+        weight, bias, mean, variance = self.sliced()
         return filled(
-            module,
+            nn.BatchNorm2d(self.active, self.eps, self.momentum, device="meta"),
             self,
-            weight=front(self.weight, self.active),
-            bias=front(self.bias, self.active),
-            running_mean=front(self.running_mean, self.active),  # type: ignore[arg-type]
-            running_var=front(self.running_var, self.active),  # type: ignore[arg-type]
+            weight=weight,
+            bias=bias,
+            running_mean=mean,
+            running_var=variance,
             num_batches_tracked=self.num_batches_tracked,
         )
 
     def _step(self) -> float:
         """How far the statistics move towards this batch's; without a momentum they become means of all batches."""
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        count = cast(torch.Tensor, self._buffers["num_batches_tracked"])
+        count.add_(1)
+        return 1.0 / float(count) if self.momentum is None else self.momentum
 
 
 def centre(weight: torch.Tensor, kernel: int) -> torch.Tensor:

@@ -13,7 +13,8 @@ from torch.nn import functional
 from ..layer_modules import ConvNorm, Layer, PoolShortcut, SqueezeExcitation
 from ..layer_specs import ConvSpec, LayerSpec
 from .conv import ElasticBatchNorm, ElasticConv2d, KernelSharing
-from .sorting import sort_channels
+from .sizes import set_fast
+from .sorting import permute_inputs, permute_outputs, sort_channels
 
 
 class ElasticConvNorm(nn.Module):
@@ -45,7 +46,7 @@ class ElasticConvNorm(nn.Module):
 
     def resize(self, spec: ConvSpec) -> None:
         """Becomes ``spec``."""
-        self.spec = spec
+        set_fast(self, "spec", spec)
         self.conv.resize(spec.in_channels, spec.out_channels, spec.kernel)
         if self.norm is not None:
             self.norm.resize(spec.out_channels)
@@ -104,7 +105,7 @@ class ElasticBody(nn.Module):
 
     def resize(self, spec: LayerSpec) -> None:
         """Becomes ``spec``."""
-        self.spec = spec
+        set_fast(self, "spec", spec)
         for conv, conv_spec in zip(self._convs, spec.convs, strict=True):
             conv.resize(conv_spec)
         if self.squeeze is not None and spec.squeeze:
@@ -131,8 +132,6 @@ class ElasticBody(nn.Module):
         writers, through = [expand.conv], [expand.norm, depthwise.conv, depthwise.norm]
         order = sort_channels(writers, [project.conv], [module for module in through if module is not None])
         if self.squeeze is not None:
-            from .sorting import permute_inputs, permute_outputs
-
             permute_inputs(self.squeeze.reduce.conv, order)
             permute_outputs(self.squeeze.expand.conv, order)
 
@@ -164,7 +163,7 @@ class ElasticLayer(nn.Module):
 
     def resize(self, spec: LayerSpec) -> None:
         """Becomes ``spec``."""
-        self.spec = spec
+        set_fast(self, "spec", spec)
         self.body.resize(spec)
 
     @property

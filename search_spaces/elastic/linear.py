@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .sizes import checked_size, filled, front
+from .sizes import checked_size, filled, front, set_fast
 
 
 class ElasticLinear(nn.Linear):
@@ -33,7 +33,7 @@ class ElasticLinear(nn.Linear):
             inputs = checked_size("in_features", in_features, self.in_features)
         if out_features is not None:
             outputs = checked_size("out_features", out_features, self.out_features)
-        self.active = (inputs, outputs)
+        set_fast(self, "active", (inputs, outputs))
 
     def sliced(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Views of the weight ``(out, in)`` and bias ``(out,)`` that are used."""
@@ -67,7 +67,7 @@ class ElasticLayerNorm(nn.LayerNorm):
         Raises:
             SpaceError: If it is larger than the layer.
         """
-        self.active = checked_size("features", features, self.normalized_shape[0])
+        set_fast(self, "active", checked_size("features", features, self.normalized_shape[0]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., features)`` to the same shape."""
@@ -96,7 +96,7 @@ class ElasticEmbedding(nn.Embedding):
         Raises:
             SpaceError: If it is larger than the layer.
         """
-        self.active = checked_size("features", features, self.embedding_dim)
+        set_fast(self, "active", checked_size("features", features, self.embedding_dim))
 
     def sliced(self) -> torch.Tensor:
         """A view of the weight ``(entries, features)`` that is used; also that of a tied output layer."""

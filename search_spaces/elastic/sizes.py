@@ -41,6 +41,14 @@ def front(tensor: torch.Tensor, *sizes: int) -> torch.Tensor:
     return tensor
 
 
+def set_fast(module: nn.Module, name: str, value: object) -> None:
+    """``module.name = value`` for what is neither tensor nor module, without torch's look into its registries.
+
+    A network is selected at every step of a training; that look is most of what selecting would cost.
+    """
+    module.__dict__[name] = value
+
+
 def filled(module: M, like: nn.Module, **tensors: torch.Tensor | None) -> M:
     """A module made on the meta device (which draws no random numbers), with copies of ``tensors``.
 

@@ -23,7 +23,7 @@ def _seed():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("inputs", "outputs"), itertools.product((1, 5, 12), (3, 7)))
+@pytest.mark.parametrize(("inputs", "outputs"), list(itertools.product((1, 5, 12), (3, 7))))
 def test_linear(inputs, outputs, bias):
     layer = ElasticLinear(12, 7, bias=bias)
     layer.resize(inputs, outputs)
@@ -82,7 +82,7 @@ def test_embedding(features):
 
 
 @pytest.mark.parametrize("fixed", ["qkv_width", "head_width"])
-@pytest.mark.parametrize(("width", "heads", "causal"), itertools.product((8, 13), (1, 2, 4), (False, True)))
+@pytest.mark.parametrize(("width", "heads", "causal"), list(itertools.product((8, 13), (1, 2, 4), (False, True))))
 def test_self_attention(width, heads, causal, fixed):
     layer = ElasticAttention(13, 4, qkv_width=16, fixed=fixed).eval()
     layer.resize(width=width, heads=heads)
