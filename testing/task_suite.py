@@ -62,6 +62,10 @@ class TaskSuite:
         """The same task on other data."""
         return None
 
+    def exported(self, task: Task, model: nn.Module, folder: Path) -> Path:
+        """The model as ``task.score`` takes it beside a module; for models of several graphs, their folder."""
+        return export_onnx(model, task.input_shape, folder / "model.onnx")
+
     # ---- What it says about itself -----------------------------------------------------------
 
     def test_shape_labels_and_names(self, task: Task) -> None:
@@ -220,7 +224,7 @@ class TaskSuite:
     def test_onnx_scores_like_torch(self, task: Task, model_factory: Callable[[], nn.Module], tmp_path: Path) -> None:
         model = model_factory()
         task.train(model, self.budget, seed=0)
-        path = export_onnx(model, task.input_shape, tmp_path / "model.onnx")
+        path = self.exported(task, model, tmp_path)
         for split in ("validation", "test"):
             expected, found = task.score(model, split), task.score(path, split)
             assert found.keys() == expected.keys()

@@ -1,0 +1,133 @@
+"""An exported model of sequences as what decoding needs: the graph that reads, and the graph of one step.
+
+Any two files whose names of inputs and outputs fit together will do: an output of either graph is kept for
+the input of the step that has its name; a step's output ``next_x`` becomes ``x`` or ``past_x`` of the step
+after it. What no output of the reading graph gives begins empty (caches) or at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import TaskError
+
+if TYPE_CHECKING:
+    import torch
+
+READERS = ("encoder", "prefill")
+STEP = "step"
+DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(double)": np.float64}
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class OnnxState:
+    """What the next step is fed besides tokens, by input name; the first axis is rows."""
+
+    arrays: Arrays
+
+
+class OnnxSequenceToSequence:
+    """Writes sequences with ``encoder.onnx`` (or ``prefill.onnx``) and ``step.onnx`` through ONNX Runtime.
+
+    Every row is a sentence of its own, beams too.
+
+    Args:
+        folder: Where both files are.
+        threads: Of ONNX Runtime.
+
+    Raises:
+        TaskError: If a file is missing or damaged, or they do not fit together.
+    """
+
+    def __init__(self, folder: Path | str, threads: int = 1) -> None:
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise TaskError("no such folder", field="model", value=str(folder), allowed="a model's folder")
+        readers = [folder / f"{name}.onnx" for name in READERS]
+        found = next((path for path in readers if path.is_file()), readers[0])
+        self._reader, self._step = _session(found, threads), _session(folder / f"{STEP}.onnx", threads)
+        self._inputs = {node.name: node for node in self._step.get_inputs()}
+        self._outputs = [node.name for node in self._step.get_outputs()]
+        self._feeds = {name: _next_name(name, self._inputs, folder) for name in self._outputs if name != "logits"}
+        if "tokens" not in self._inputs or "logits" not in self._outputs:
+            raise TaskError(
+                f"{folder / STEP}.onnx is no decode step",
+                field="inputs",
+                value=list(self._inputs),
+                allowed="an input `tokens` and an output `logits`",
+            )
+
+    def start(self, source: torch.Tensor) -> OnnxState:
+        """See :meth:`SequenceToSequence.start`."""
+        (node,) = self._reader.get_inputs()
+        names = [output.name for output in self._reader.get_outputs()]
+        known: Arrays = dict(zip(names, _run(self._reader, {node.name: source.cpu().numpy()}), strict=True))
+        missing = [name for name in self._inputs if name not in known and name != "tokens"]
+        known.update({name: self._empty(name, len(source)) for name in missing})
+        return OnnxState(known)
+
+    def step(self, tokens: torch.Tensor, state: OnnxState) -> tuple[torch.Tensor, OnnxState]:
+        """See :meth:`SequenceToSequence.step`."""
+        import torch
+
+        given = {"tokens": tokens.cpu().numpy()[:, None], **state.arrays}
+        results = dict(zip(self._outputs, _run(self._step, given), strict=True))
+        logits = torch.from_numpy(results["logits"][:, 0])
+        following = {self._feeds[name]: array for name, array in results.items() if name != "logits"}
+        return logits, OnnxState({**state.arrays, **following})
+
+    def reorder(self, state: OnnxState, rows: torch.Tensor) -> OnnxState:
+        """See :meth:`SequenceToSequence.reorder`."""
+        chosen = rows.cpu().numpy()
+        return OnnxState({name: array[chosen] for name, array in state.arrays.items()})
+
+    def _empty(self, name: str, rows: int) -> npt.NDArray[Any]:
+        """A cache without tokens, or zeros: free axes are rows, one beam, and no tokens."""
+        node = self._inputs[name]
+        free = iter((rows, 1, 0))
+        shape = [side if isinstance(side, int) and axis > 1 else next(free) for axis, side in enumerate(node.shape)]
+        return np.zeros(shape, DTYPES[node.type])
+
+
+def _next_name(output: str, inputs: Mapping[str, Any], folder: Path) -> str:
+    stem = output.removeprefix("next_")
+    for name in (stem, f"past_{stem}"):
+        if output.startswith("next_") and name in inputs:
+            return name
+    raise TaskError(f"{folder / STEP}.onnx gives {output}, which no step takes", field="inputs", value=list(inputs))
+
+
+def _session(path: Path, threads: int) -> Any:
+    import onnxruntime
+
+    if not path.is_file():
+        raise TaskError("no such ONNX file", field="model", value=str(path))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # ONNX Runtime's own exceptions have no common base but Exception.
+        raise TaskError(f"cannot load {path}: {_first_line(error)}") from error
+
+
+def _run(session: Any, given: Arrays) -> list[npt.NDArray[Any]]:
+    names = {node.name for node in session.get_inputs()}
+    try:
+        results: list[npt.NDArray[Any]] = session.run(None, {name: given[name] for name in names})
+    except Exception as error:
+        raise TaskError(f"the exported model cannot run: {_first_line(error)}") from error
+    return results
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
