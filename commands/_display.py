@@ -24,10 +24,11 @@ LINE_EVERY_S = 20.0
 class SearchDisplay:
     """One progress bar a phase, printed to stderr so that stdout holds results only."""
 
-    def __init__(self, evaluations: int, metric: str) -> None:
+    def __init__(self, evaluations: int, metric: str, preparation: int | None = None) -> None:
         self._console = Console(stderr=True)
         self._evaluations = evaluations
         self._metric = metric
+        self._preparation = preparation
         self._best = float("-inf")
         self._last_line = time.monotonic()
         self._progress = Progress(
@@ -57,6 +58,11 @@ class SearchDisplay:
     def references(self, done: int, total: int) -> None:
         self._update("reference latencies", done, total)
 
+    def preparation(self, spent: float, metric: float) -> None:
+        text = f"{self._metric} {metric:.4f}"
+        self._update("shared training, epochs", int(spent), self._preparation, text)
+        self._line(f"shared training: {spent:g} epochs, {text}")
+
     def on_event(self, event: LoopEvent) -> None:
         if event.quality is not None:
             self._best = max(self._best, event.quality)
@@ -76,7 +82,7 @@ class SearchDisplay:
             self._last_line = now
             self.phase(text)
 
-    def _update(self, name: str, done: int, total: int, note: str = "") -> None:
+    def _update(self, name: str, done: int, total: int | None, note: str = "") -> None:
         self._progress.start()
         if name not in self._bars:
             self._bars[name] = self._progress.add_task(name, total=total, note="")

@@ -23,6 +23,7 @@ def plan(config: DictConfig) -> dict[str, Any]:
     c = build(config)
     per_model_s = c.protocol.time_cap_s * c.protocol.processes
     evaluation_s = c.evaluator.cost_hint_s()
+    preparation_s = c.evaluator.preparation_hint_s()
     trained = c.evaluator.has_weights and c.finalise.enabled
     budget = getattr(c.evaluator, "epochs", None)
     training_s = None if evaluation_s is None or not budget else evaluation_s / budget * c.finalise.budget
@@ -34,6 +35,7 @@ def plan(config: DictConfig) -> dict[str, Any]:
             (export_s + per_model_s) if live else 0.0,
             1,
         ),
+        **({"preparation": (1, preparation_s, 1)} if preparation_s != 0.0 else {}),
         "evaluations": (c.study.evaluations, evaluation_s, c.study.workers),
         "full trainings (at most)": (c.finalise.max_models if trained else 0, training_s, c.study.workers),
         "verification measurements (at most)": (

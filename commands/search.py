@@ -30,7 +30,7 @@ def run(config: DictConfig, options: Options) -> int:
     from ..search.study import run_search
     from ._display import SearchDisplay
 
-    with SearchDisplay(config.study.evaluations, "quality") as display:
+    with SearchDisplay(config.study.evaluations, "quality", config.quality.get("epochs")) as display:
         summary, components = run_search(config, display)
 
     from ..reports import write_report

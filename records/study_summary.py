@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ..schema import Record
 from .measurement import Fingerprint, Measurement, Setting
+from .shared_training import SharedTraining
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class StudySummary(Record):
         importance: Share of the quality's variance by decision (fANOVA-type), largest first.
         spend: Seconds by phase, and counts: evaluations, duplicates, failures, measurements.
         config: The resolved Hydra config as YAML.
+        shared_training: Of the weights that all evaluations share; None without such weights.
     """
 
     SCHEMA: ClassVar[str] = "gnomon.study_summary/1"
@@ -119,4 +121,5 @@ class StudySummary(Record):
     notes: tuple[str, ...] = ()
     config: str = ""
     recorded: bool = False
+    shared_training: SharedTraining | None = None
     finished: bool = False

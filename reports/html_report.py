@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import Fingerprint, ReferenceRow, StudySummary, TrialRow
+from ..records import ChoiceCount, Fingerprint, ReferenceRow, SharedTraining, StudySummary, TrialRow
 from . import tables
 from .agreement_plot import Z90, agreement, reference_pairs
 from .captions import caption
@@ -112,6 +112,7 @@ def context(summary: StudySummary, plots: Sequence[Plot], study_folder: Path) ->
         "cells": {m.view.label: tables.cells(summary, m.view) for m in models},
         "accepted": [m for m in models if m.view.status != "dropped"],
         "dropped": [m for m in models if m.view.status == "dropped"],
+        "shared": None if summary.shared_training is None else _shared(summary.shared_training),
         "images": [_image(summary, plot) for plot in plots],
         "limit": limit_text(summary),
         "limit_outcome": limit_outcome(summary),
@@ -164,6 +165,33 @@ def _image(summary: StudySummary, plot: Plot) -> Image:
     data = base64.b64encode(plot.path.read_bytes()).decode("ascii")
     href = f"{plot.path.parent.name}/{plot.path.name}"
     return Image(plot.name, plot.title, f"data:image/png;base64,{data}", href, plot.alt, text, "")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The training of shared weights on the page: key figures, and a row a decision."""
+
+    facts: tuple[tuple[str, str], ...]
+    choices: tuple[tuple[str, str, str], ...]
+
+
+def _shared(training: SharedTraining) -> Shared:
+    last = [(f"{name} network", f"{curve[-1]:.4g}") for name, curve in training.curves.items() if curve]
+    facts = [
+        ("rule", words(training.rule)),
+        ("epochs", f"{training.epochs:,}"),
+        ("steps", f"{training.steps:,}"),
+        ("networks trained in them", f"{training.networks:,}"),
+        ("time", duration(training.seconds)),
+        *[(f"validation {words(training.metric)}, {name}", value) for name, value in last],
+    ]
+    return Shared(tuple(facts), tuple(_choice_row(row) for row in training.choices))
+
+
+def _choice_row(row: ChoiceCount) -> tuple[str, str, str]:
+    """Cells: decision, how often each choice was trained, most over least."""
+    trained = ", ".join(f"{choice}: {n:,}" for choice, n in zip(row.choices, row.trained, strict=True))
+    return row.decision, trained, "a choice was never trained" if row.imbalance is None else f"{row.imbalance:.2f}"
 
 
 def _task(summary: StudySummary) -> str:

@@ -14,6 +14,7 @@ from .format import METRIC_TEXT, words
 from .front_plot import cost_metrics, draw_front
 from .importance_plot import draw_importance
 from .progress_plot import draw_progress
+from .shared_plot import draw_shared_training
 from .verdict import headline
 
 FOLDER = "plots"
@@ -70,6 +71,16 @@ def write_plots(summary: StudySummary, folder: Path) -> list[Plot]:
             "too few evaluations, or all of equal quality",
         )
     )
+    if summary.shared_training is not None:
+        plots.append(
+            _plot(
+                summary,
+                folder / "shared_training.png",
+                "Training of the shared weights",
+                draw_shared_training,
+                "nothing was trained",
+            )
+        )
     return plots
 
 

@@ -20,6 +20,7 @@ LEFT_OUT = ("deviation", "validation", "parameters")
 SPEND_ORDER = (
     "wall_s",
     "measuring_s",
+    "preparing_s",
     "evaluating_s",
     "training_s",
     "evaluations",

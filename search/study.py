@@ -14,12 +14,14 @@ from optuna.trial import FrozenTrial
 from ..errors import StudyError
 from ..records import ModelRow, StudySummary
 from ..schema import write_text
+from ..tasks import Progress
 from .calibrate import Calibration, calibrate, make_problem
 from .feasibility import check_feasible
 from .finalise import OnModel, OnRows, finalise
 from .ledger import Ledger
 from .log_file import log_file
 from .loop import LoopEvent, OnEvent
+from .preparation import prepare, seconds_spent
 from .problem import Problem
 from .setup import Components, build
 from .study_view import CONFIG_FILE, open_study, resume_config
@@ -38,6 +40,9 @@ class Display(Protocol):
     def phase(self, text: str) -> None: ...
 
     def references(self, done: int, total: int) -> None: ...
+
+    @property
+    def preparation(self) -> Progress: ...
 
     @property
     def on_event(self) -> OnEvent: ...
@@ -76,6 +81,7 @@ def run_search(config: DictConfig, display: Display) -> tuple[StudySummary, Comp
 
         before = _models_before(components.study.path)
         write(before)
+        prepare(ledger, components, display)
         display.phase(f"searching {components.space.name} for {components.study.evaluations} evaluations")
         run_workers(ledger, problem, components, on_event)
         models = _finalise(ledger, problem, components, calibration, display, write)
@@ -169,6 +175,7 @@ def _spend(ledger: Ledger, calibration: Calibration, models: Sequence[ModelRow],
     return {
         "wall_s": wall_s,
         "measuring_s": calibration.seconds,
+        **({"preparing_s": preparing_s} if (preparing_s := seconds_spent(ledger)) else {}),
         "evaluating_s": sum(evaluation_costs_s(ledger.frozen_trials())),
         "training_s": float(sum(m.training_s for m in models)),
         "evaluations": counts.evaluated,

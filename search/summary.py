@@ -60,7 +60,7 @@ def summarise(
         confidence=problem.objective.limit.confidence,
         limit_ms=problem.limit_ms,
         limit_text=_limit_text(problem, calibration),
-        trials=_trial_rows(frozen, history),
+        trials=_trial_rows(frozen, history, components.task.metric),
         references=_reference_rows(components, calibration),
         models=tuple(models),
         hypervolume=_progress(history),
@@ -69,6 +69,7 @@ def summarise(
         notes=_notes(components, calibration, models),
         config=OmegaConf.to_yaml(OmegaConf.create(dict(components.config))),
         recorded=not components.evaluator.has_weights,
+        shared_training=components.evaluator.shared_training(),
         finished=finished,
     )
 
@@ -81,7 +82,7 @@ def refresh(summary: StudySummary, ledger: Ledger, problem: Problem, spend: Mapp
         summary,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         limit_ms=problem.limit_ms,
-        trials=_trial_rows(frozen, history),
+        trials=_trial_rows(frozen, history, summary.metric),
         hypervolume=_progress(history),
         importance=_importance(ledger.study),
         spend=spend,
@@ -112,19 +113,20 @@ def _limit_text(problem: Problem, calibration: Calibration) -> str:
     return f"{limit.share:.0%} of {calibration.reference} ({calibration.reference_ms:.4g} ms measured here)"
 
 
-def _trial_rows(frozen: Sequence[FrozenTrial], history: History) -> tuple[TrialRow, ...]:
+def _trial_rows(frozen: Sequence[FrozenTrial], history: History, metric: str) -> tuple[TrialRow, ...]:
     feasible = [t for t in history.evaluated if t.violation <= 0]
     front = set()
     if feasible:
         mask = non_dominated(np.array([t.losses for t in feasible]))
         front = {t.number for t, on in zip(feasible, mask, strict=True) if on}
     return tuple(
-        _trial_row(row, trial.violation <= 0, trial.number in front)
+        _trial_row(row, metric, trial.violation <= 0, trial.number in front)
         for row, trial in zip(frozen, history.trials, strict=True)
     )
 
 
-def _trial_row(frozen: FrozenTrial, feasible: bool, on_front: bool) -> TrialRow:
+def _trial_row(frozen: FrozenTrial, metric: str, feasible: bool, on_front: bool) -> TrialRow:
+    """A trial as reports show it: by the task's metric, also where the search ranked by something else."""
     user: Mapping[str, Any] = frozen.user_attrs
     evaluation = user.get("evaluation", {})
     duplicate = user.get("duplicate_of")
@@ -132,7 +134,7 @@ def _trial_row(frozen: FrozenTrial, feasible: bool, on_front: bool) -> TrialRow:
         number=frozen.number,
         key=user["architecture"],
         state={TrialState.FAIL: "failed"}.get(frozen.state, frozen.state.name.lower()),
-        quality=evaluation.get("quality"),
+        quality=evaluation.get("metrics", {}).get(metric, evaluation.get("quality")),
         latency_ms=user["latency_ms"],
         latency_std_ms=user["latency_std_ms"],
         values=tuple(frozen.values or ()),

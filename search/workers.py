@@ -54,6 +54,7 @@ def worker_main(config: Mapping[str, Any], parent: int) -> None:
         components = build(config)
         ledger = Ledger(components.study.storage, components.study.name, components.space)
         ledger.open()
+        components.evaluator.prepare(components.study.path, seed=components.study.seed)  # there already: loads it
         calibration = Calibration.from_dict(ledger.note("calibration"))
         with log_file(components.study.path):
             run_worker(ledger, make_problem(components.predictor, components.objective, calibration), components)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
+    from ..records.shared_training import SharedTraining
     from .training_data import TrainingData
 
 Progress = Callable[[float, float], None]
@@ -147,4 +148,13 @@ class Evaluator(ABC):
 
     def cost_hint_s(self) -> float | None:
         """Rough seconds of one evaluation, for ``--plan``; None if unknown."""
+        return None
+
+    def preparation_hint_s(self) -> float | None:
+        """Rough seconds of :meth:`prepare`, for ``--plan``; None if unknown."""
+        return 0.0
+
+    def shared_training(self) -> SharedTraining | None:
+        """How the weights were trained that all evaluations share, once :meth:`prepare` made them; None if there are
+        no such weights."""
         return None

@@ -53,7 +53,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
         StudyError: If the folder cannot be written or the disk is full.
     """
     name = f"epoch-{state.epoch:05d}.safetensors"
-    _write_tensors(folder / name, state.tensors)
+    write_tensors(folder / name, state.tensors)
     data = {
         "identity": state.identity,
         "epoch": state.epoch,
@@ -99,12 +99,17 @@ def load_state(folder: Path, identity: Mapping[str, Any]) -> TrainingState | Non
         seconds=float(data["seconds"]),
         curve=tuple(float(value) for value in data["curve"]),
         metrics=data["metrics"],
-        tensors=_read_tensors(folder / str(data["tensors"])),
+        tensors=read_tensors(folder / str(data["tensors"])),
         scalars=data["scalars"],
     )
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes a safetensors file, atomically.
+
+    Raises:
+        StudyError: If it cannot be written.
+    """
     import safetensors.torch
 
     # Clones, because tied weights share memory, which the format refuses.
@@ -112,11 +117,16 @@ def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     write_bytes(path, payload)
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, hint: str = "Delete the folder to train again.") -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file by name.
+
+    Raises:
+        SchemaError: If it is missing or damaged; ``hint`` says what to do.
+    """
     import safetensors
     import safetensors.torch
 
     try:
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise SchemaError(f"cannot read {path}: {error}", hint="Delete the folder to train again.") from error
+        raise SchemaError(f"cannot read {path}: {error}", hint=hint) from error

@@ -21,6 +21,7 @@ from ..errors import SchemaError, TaskError
 from ..records import Evaluation
 from .base import Progress, StopTraining
 from .checkpoint import TrainingState, load_state, save_state
+from .optimizer_state import optimizer_state, restore_optimizer, under
 from .torch_state import derived_seed, seeded
 from .training_data import Batch, TrainingData
 from .training_settings import TrainingSettings
@@ -89,7 +90,7 @@ class Trainer:
     def _run_epoch(self) -> None:
         start = time.perf_counter()
         self._train_epoch()
-        with self._averaged_weights():
+        with averaged(self.model, self._average):
             self._metrics = dict(self.data.score(self.model, "validation"))
         self._curve.append(self._metrics[self.data.metric])
         self._epoch += 1
@@ -137,29 +138,12 @@ class Trainer:
         if self._average is not None:
             self._average.update(self.model, self._step)
 
-    @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        if self._average is None:
-            yield
-            return
-        own = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        self._average.copy_to(self.model)
-        try:
-            yield
-        finally:
-            self.model.load_state_dict(own)
-
     def _state(self) -> TrainingState:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        scalars: dict[str, float] = {}
         if self._average is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in self._average.tensors.items()}
-        for index, slots in self._optimizer.state_dict()["state"].items():
-            for slot, value in slots.items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"optimizer/{index}/{slot}"] = value
-                elif value is not None:
-                    scalars[f"optimizer/{index}/{slot}"] = value
+        optimizer, scalars = optimizer_state(self._optimizer)
+        tensors |= optimizer
         return TrainingState(
             identity=self.identity,
             epoch=self._epoch,
@@ -173,15 +157,10 @@ class Trainer:
 
     def _restore(self, state: TrainingState) -> None:
         try:
-            self.model.load_state_dict(_under(state.tensors, "model/"))
+            self.model.load_state_dict(under(state.tensors, "model/"))
             if self._average is not None:
-                self._average.load(_under(state.tensors, "average/"))
-            slots: dict[int, dict[str, Any]] = {}
-            for name, value in {**_under(state.tensors, "optimizer/"), **_under(state.scalars, "optimizer/")}.items():
-                index, _, slot = name.partition("/")
-                slots.setdefault(int(index), {})[slot] = value
-            groups = self._optimizer.state_dict()["param_groups"]
-            self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
+                self._average.load(under(state.tensors, "average/"))
+            restore_optimizer(self._optimizer, state.tensors, state.scalars)
         except (RuntimeError, ValueError, KeyError) as error:
             raise SchemaError(
                 f"the checkpoint does not fit this model: {str(error).splitlines()[0]}",
@@ -220,6 +199,20 @@ class WeightAverage:
         self.tensors = dict(tensors)
 
 
+@contextmanager
+def averaged(model: nn.Module, average: WeightAverage | None) -> Iterator[None]:
+    """``model`` with its averaged weights inside, with its own outside; None changes nothing."""
+    if average is None:
+        yield
+        return
+    own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    average.copy_to(model)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
+
+
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW or SGD; only tensors of two or more dimensions decay."""
     trainable = [p for p in model.parameters() if p.requires_grad]
@@ -233,7 +226,3 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
     return torch.optim.AdamW(groups, lr=settings.lr)
-
-
-def _under(items: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in items.items() if name.startswith(prefix)}

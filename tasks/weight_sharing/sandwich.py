@@ -1,0 +1,59 @@
+"""The sandwich rule: the largest network learns the task, and teaches the smallest and some others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...errors import ConfigError
+from ...search_spaces import SearchSpace
+from .rule import Lesson, Schedule, TrainingRule
+from .sampling import Sampler
+
+
+@dataclass(frozen=True)
+class Sandwich(TrainingRule):
+    """Each step trains the largest network on the task, and the smallest and ``random`` others on the largest one's
+    soft targets (BigNAS, 2003.11142; the rule is of slimmable networks, 1903.05134).
+
+    As in the paper, only the largest network has dropout. Unlike there, the mean of the losses is learnt, not their
+    sum, so that a learning rate suits any number of networks; and weight decay is everybody's.
+
+    Args:
+        random: Networks beside the largest and the smallest.
+        distillation: Share of the soft targets in what the others learn, 0 (the task's loss only) to 1 (BigNAS).
+        sampling: ``uniform``, ``fair`` or ``macs``, see :mod:`.sampling`.
+    """
+
+    name: ClassVar[str] = "sandwich"
+
+    random: int = 2
+    distillation: float = 1.0
+    sampling: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.random < 0:
+            raise ConfigError("out of range", field="quality.rule.random", value=self.random, allowed="from 0")
+        if not 0 <= self.distillation <= 1:
+            raise ConfigError(
+                "out of range", field="quality.rule.distillation", value=self.distillation, allowed="0 to 1"
+            )
+
+    def schedule(self, space: SearchSpace, total_steps: int, seed: int) -> Schedule:
+        return _Sandwich(Sampler(space, self.sampling, seed), self)
+
+
+class _Sandwich(Schedule):
+    teacher_is_first = True
+
+    def __init__(self, sampler: Sampler, rule: Sandwich) -> None:
+        self._sampler, self._rule = sampler, rule
+
+    def lessons(self, step: int) -> Sequence[Lesson]:
+        rule, sampler = self._rule, self._sampler
+        drawn = sampler.draw(step, rule.random) if rule.random else ()
+        others = [sampler.smallest, *drawn]
+        share = 1 / (1 + len(others))
+        truth, teacher = share * (1 - rule.distillation), share * rule.distillation
+        return [Lesson(sampler.largest, share), *(Lesson(row, truth, teacher, dropout=False) for row in others)]
