@@ -87,8 +87,8 @@ def check_exported(
     return worst
 
 
-def open_session(path: Path) -> Any:
-    """A fresh single-threaded ONNX Runtime session on the CPU, after onnx.checker.
+def open_session(path: Path, *, threads: int = 1) -> Any:
+    """A fresh ONNX Runtime session on the CPU, single-threaded unless told, after onnx.checker.
 
     Raises:
         ExportError: If the file is missing, not valid, or ONNX Runtime refuses it.
@@ -101,7 +101,7 @@ def open_session(path: Path) -> Any:
     except Exception as error:  # protobuf, onnx and the file system each raise their own
         raise ExportError(f"{path} is not a valid ONNX file: {first_line(error)}") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

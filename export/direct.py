@@ -17,6 +17,7 @@ from ..search_spaces import TensorSpec
 from .direct_graph import Shape
 from .direct_operators import Translator
 from .direct_tape import NotDirectError, Recording, record
+from .direct_transformer import is_transformer_graph, transformer_to_onnx
 from .onnx_export import DEFAULT_OPSET, check_interface, to_onnx
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def to_onnx_quickly(
     try:
         if opset != DEFAULT_OPSET:
             raise NotDirectError(f"opset {opset}")
+        if is_transformer_graph(module):
+            written = {**metadata, EXPORTER: __name__}
+            return transformer_to_onnx(module, inputs, outputs, metadata=written, name=name)
         return to_onnx_directly(module, inputs, outputs, metadata={**metadata, EXPORTER: __name__}, name=name)
     except NotDirectError as reason:
         _log.info("%s goes through torch's exporter: %s", name, reason)

@@ -6,6 +6,7 @@ Heavy libraries are imported at first use: a device imports this room, the comma
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import logging
 import warnings
@@ -169,7 +170,7 @@ def to_onnx(
                 dynamo=True,
                 input_names=[spec.name for spec in inputs],
                 output_names=list(outputs),
-                dynamic_shapes=_dynamic_shapes(inputs),
+                dynamic_shapes=_dynamic_shapes(inputs, module),
                 opset_version=opset,
                 optimize=True,
                 verbose=False,
@@ -230,11 +231,17 @@ def example_inputs(
     return tuple(tensors)
 
 
-def _dynamic_shapes(inputs: tuple[TensorSpec, ...]) -> tuple[dict[int, object], ...]:
+def _dynamic_shapes(inputs: tuple[TensorSpec, ...], module: nn.Module) -> tuple[object, ...]:
+    """One entry an argument of the module's forward; those that ``*args`` takes are one entry together."""
     from torch.export import Dim
 
     dims = {name: Dim(name) for spec in inputs for name in spec.dynamic_axes.values()}
-    return tuple({axis: dims[name] for axis, name in spec.dynamic_axes.items()} for spec in inputs)
+    shapes = [{axis: dims[name] for axis, name in spec.dynamic_axes.items()} for spec in inputs]
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:first], tuple(shapes[first:]))
 
 
 def check_interface(proto: ModelProto, inputs: tuple[TensorSpec, ...], outputs: tuple[str, ...], name: str) -> None:

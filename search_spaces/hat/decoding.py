@@ -18,9 +18,9 @@ class Memory:
     """What was read of the sources.
 
     Args:
-        keys_values: Of each decoder layer: ``(S, H, D, a x L)`` and ``(S, H, a x L, D)`` for a layer that
+        keys_values: Of each decoder layer: ``(S, 1, H, D, a x L)`` and ``(S, 1, H, a x L, D)`` for a layer that
             attends to the last a encoder layers. Empty for a decoder-only network.
-        biases: By a: what hides padding ``(S, 1, 1, a x L)``. By 0: what hides the padding of a prompt among
+        biases: By a: what hides padding ``(S, 1, 1, 1, a x L)``. By 0: what hides the padding of a prompt among
             the tokens so far ``(S, 1, 1, 1, P)``, for a decoder-only network.
     """
 

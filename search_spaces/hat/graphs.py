@@ -18,12 +18,9 @@ from torch import nn
 from ..deployable import Call, Graph, TensorSpec
 from ..workload import Workload
 from .decoding import Memory, State
-from .specs import DecoderLayerSpec, TransformerSpec
+from .interface import READERS, STEP, reading_outputs, step_feeds, step_inputs, step_outputs
+from .specs import TransformerSpec
 from .transformer import Transformer
-
-READERS = ("encoder", "prefill")
-"""Names of the first graph, with an encoder and without."""
-STEP = "step"
 
 
 class ReadingGraph(nn.Module):
@@ -75,60 +72,6 @@ def _flat(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tens
     return [tensor for pair in pairs for tensor in pair]
 
 
-# ---- Interfaces ---------------------------------------------------------------------------------
-
-
-def attended_counts(layers: Sequence[DecoderLayerSpec]) -> list[int]:
-    """How many encoder layers are attended to, each count once; 0 without encoder."""
-    return sorted({layer.attended for layer in layers})
-
-
-def reading_outputs(spec: TransformerSpec) -> tuple[str, ...]:
-    """Outputs of the first graph."""
-    layers = range(1, len(spec.decoder_layers) + 1)
-    if not spec.encoder_layers:
-        return ("hidden", "positions", *_named("past", layers))
-    return (*(f"bias{count}" for count in attended_counts(spec.decoder_layers)), *_named("source", layers))
-
-
-def step_inputs(spec: TransformerSpec, workload: Workload) -> tuple[TensorSpec, ...]:
-    """Inputs of a step at the beginning of a sentence."""
-    sentences, beams, length = workload.batch, workload.beam, int(workload.source_length or 0)
-    rows = {0: "sentences", 1: "beams"}
-    inputs = [TensorSpec(name, (sentences, beams), "int64", rows) for name in ("tokens", "positions")]
-    past = 0
-    if not spec.encoder_layers:
-        past = length
-        inputs.append(TensorSpec("hidden", (sentences, 1, 1, 1, past), dynamic_axes={0: "sentences", 4: "past"}))
-    else:
-        inputs += [
-            TensorSpec(
-                f"bias{count}", (sentences, 1, 1, count * length), dynamic_axes={0: "sentences", 3: _axis(count)}
-            )
-            for count in attended_counts(spec.decoder_layers)
-        ]
-        for i, layer in enumerate(spec.decoder_layers, 1):
-            inputs += _source_tensors(i, layer, spec.qkv_width, sentences, layer.attended * length)
-    for i, layer in enumerate(spec.decoder_layers, 1):
-        heads = layer.self_heads
-        shape = (sentences, beams, heads, past, spec.qkv_width // heads)
-        inputs += [TensorSpec(name, shape, dynamic_axes={**rows, 3: "past"}) for name in _named("past", [i])]
-    return tuple(inputs)
-
-
-def step_outputs(spec: TransformerSpec) -> tuple[str, ...]:
-    """Outputs of a step."""
-    hidden = () if spec.encoder_layers else ("next_hidden",)
-    return ("logits", "next_positions", *hidden, *_named("next", range(1, len(spec.decoder_layers) + 1)))
-
-
-def step_feeds(spec: TransformerSpec) -> dict[str, str]:
-    """Which output of a step is which input of the one after it. Tokens are chosen outside."""
-    outputs = step_outputs(spec)[1:]
-    names = {"next_positions": "positions", "next_hidden": "hidden"}
-    return {name: names.get(name, name.replace("next", "past", 1)) for name in outputs}
-
-
 def graphs(
     spec: TransformerSpec, workload: Workload, build: Callable[[], nn.Module]
 ) -> tuple[dict[str, Graph], tuple[Call, ...]]:
@@ -153,23 +96,3 @@ def graphs(
         Call(STEP, int(workload.generated_length or 1), step_feeds(spec)),
     )
     return made, plan
-
-
-def _named(kind: str, layers: Sequence[int]) -> tuple[str, ...]:
-    return tuple(f"{kind}_{part}{i}" for i in layers for part in ("keys", "values"))
-
-
-def _axis(attended: int) -> str:
-    return f"memory{attended}"
-
-
-def _source_tensors(
-    index: int, layer: DecoderLayerSpec, qkv_width: int, sentences: int, length: int
-) -> list[TensorSpec]:
-    heads, features = layer.cross_heads, qkv_width // layer.cross_heads
-    keys, values = _named("source", [index])
-    axis = _axis(layer.attended)
-    return [
-        TensorSpec(keys, (sentences, heads, features, length), dynamic_axes={0: "sentences", 3: axis}),
-        TensorSpec(values, (sentences, heads, length, features), dynamic_axes={0: "sentences", 2: axis}),
-    ]

@@ -30,7 +30,8 @@ class Modules:
     """What layers are made of; a subclass gives elastic ones."""
 
     def linear(self, inputs: int, outputs: int) -> nn.Linear:
-        """A linear layer with a bias, weights Xavier-uniform."""
+        """A linear layer, weights Xavier-uniform. Its bias starts off zero: exporters leave zeros out, and what a
+        latency is measured on would not be what ships."""
         return initialised(nn.Linear(inputs, outputs))
 
     def norm(self, width: int) -> nn.LayerNorm:
@@ -39,9 +40,8 @@ class Modules:
 
 
 def initialised(layer: nn.Linear) -> nn.Linear:
-    """The layer with Xavier-uniform weights and no bias, in place."""
+    """The layer with Xavier-uniform weights, in place."""
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -96,8 +96,8 @@ class SelfAttention(nn.Module):
             past: Keys and values ``(S, K, H, P, D)`` of the P tokens before.
             bias: ``(S, K, 1, 1, P + 1)`` or None.
         """
-        shape = (*beams.shape, self.heads, 1, self.qkv_width // self.heads)
-        queries, key, value = (part.reshape(shape) for part in self.qkv(x).chunk(3, dim=-1))
+        shape = (*beams.shape, 3 * self.heads, 1, self.qkv_width // self.heads)
+        queries, key, value = self.qkv(x).reshape(shape).chunk(3, dim=2)
         keys, values = torch.cat([past[0], key], dim=3), torch.cat([past[1], value], dim=3)
         mixed = attend(queries, keys.transpose(-1, -2), values, bias)
         return self.out(mixed.reshape(-1, self.qkv_width)), (keys, values)
@@ -114,21 +114,23 @@ class CrossAttention(nn.Module):
         self.out = make.linear(qkv_width, width)
 
     def keys_values(self, memory: torch.Tensor) -> KeysValues:
-        """``(S, M, W)`` to keys ``(S, H, D, M)``, transposed once for all steps, and values ``(S, H, M, D)``."""
+        """``(S, M, W)`` to keys ``(S, 1, H, D, M)``, transposed once for all steps, and values ``(S, 1, H, M, D)``;
+        the axis of one is that of a sentence's beams, which read the same."""
         keys, values = (heads_first(part, self.heads) for part in self.kv(memory).chunk(2, dim=-1))
-        return keys.transpose(-1, -2).contiguous(), values.contiguous()
+        return keys.transpose(-1, -2).contiguous().unsqueeze(1), values.contiguous().unsqueeze(1)
 
     def forward(self, x: torch.Tensor, memory: KeysValues, bias: torch.Tensor) -> torch.Tensor:
-        """``(S, T, W)`` to the same; T are tokens of one sequence, or one token of each beam."""
-        mixed = attend(heads_first(self.q(x), self.heads), *memory, bias)
+        """``(S, T, W)`` to the same; bias ``(S, 1, 1, 1, M)``."""
+        keys, values = memory
+        mixed = attend(heads_first(self.q(x), self.heads), keys.squeeze(1), values.squeeze(1), bias.squeeze(1))
         result: torch.Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return result
 
     def advance(self, x: torch.Tensor, beams: torch.Tensor, memory: KeysValues, bias: torch.Tensor) -> torch.Tensor:
-        """One token a beam ``(S x K, W)`` to the same: the beams of a sentence read its keys and values together."""
-        queries = self.q(x).reshape(*beams.shape, self.heads, self.qkv_width // self.heads).transpose(1, 2)
+        """One token a beam ``(S x K, W)`` to the same."""
+        queries = self.q(x).reshape(*beams.shape, self.heads, 1, self.qkv_width // self.heads)
         mixed = attend(queries, *memory, bias)
-        result: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(-1, self.qkv_width))
+        result: torch.Tensor = self.out(mixed.reshape(-1, self.qkv_width))
         return result
 
 

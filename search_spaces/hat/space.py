@@ -110,7 +110,8 @@ class TransformerSpace(SearchSpace):
         Raises:
             SpaceError: If the model is none of these transformers.
         """
-        from .graphs import READERS, STEP, ReadingGraph, StepGraph
+        from .graphs import ReadingGraph, StepGraph
+        from .interface import READERS, STEP
         from .transformer import Transformer
 
         if not isinstance(model, Transformer):

@@ -110,7 +110,7 @@ class Transformer(nn.Module):
         kept = [self.encoder_norm(x) for x in kept]
         keys_values = tuple(layer.memory(kept) for layer in self._decoder())
         attended = sorted({layer.attended for layer in self._decoder()})
-        return Memory(keys_values, {count: torch.cat([bias] * count, dim=-1) for count in attended})
+        return Memory(keys_values, {count: torch.cat([bias.unsqueeze(1)] * count, dim=-1) for count in attended})
 
     def prefill(self, prompt: torch.Tensor) -> State:
         """The state of a decoder-only network that has read prompts ``(S, L)``."""
