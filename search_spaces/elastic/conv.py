@@ -134,7 +134,10 @@ class ElasticConv2d(nn.Conv2d):
             bias is not None,
             device="meta",
         )
-        return filled(module, self, weight=weight, bias=bias)
+        module = filled(module, self, weight=weight, bias=bias)
+        if self.weight.is_contiguous(memory_format=torch.channels_last) and not self.weight.is_contiguous():
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return module
 
     def _groups(self) -> int:
         return self.groups if self.groups == 1 else self.active[0] // (self.in_channels // self.groups)
