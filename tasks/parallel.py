@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import sys
 import tempfile
@@ -160,7 +161,8 @@ class _BatchNormOverAll(TorchFunctionMode):
         rows = [own if rank == self._processes.rank else torch.zeros_like(own) for rank in range(self._processes.count)]
         parts: torch.Tensor = _Sum.apply(torch.stack(rows))  # (R, 1 + 2C)
         counts, means, variances = parts.split([1, len(own_mean), len(own_mean)], dim=1)
-        shares = (counts / counts.sum()).detach()
+        counts = counts.detach()
+        shares = counts / counts.sum()
         mean = (shares * means).sum(0)
         var = (shares * (variances + (means - mean) ** 2)).sum(0)
         return float(counts.sum()), mean, var
@@ -251,8 +253,12 @@ def _loopback() -> Iterator[None]:
 def _child(rank: int, count: int, meeting: str, payload: bytes, threads: int) -> None:
     """Entry point of a started process."""
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's, which ends this one
     try:
         _as_member(rank, count, meeting, pickle.loads(payload))
     except GnomonError as error:
         print(f"process {rank} of {count}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except RuntimeError as error:  # mostly the first process is gone, and its own message says why
+        print(f"process {rank} of {count} ends: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(1)
