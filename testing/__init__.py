@@ -12,6 +12,7 @@ _PUBLIC = {
     "EvaluatorSuite": ".evaluator_suite",
     "LatencyPredictorSuite": ".latency_predictor_suite",
     "SearchSpaceSuite": ".search_space_suite",
+    "SequenceSpaceSuite": ".sequence_space_suite",
     "simulate": ".simulation",
     "StrategySuite": ".strategy_suite",
     "TaskSuite": ".task_suite",

@@ -322,9 +322,9 @@ class SearchSpaceSuite:
 
         for row in self._rows(space)[: self.models]:
             model = space.build(space.config(row)).eval()
-            x = _images(space, 2)
+            x = self.inputs(space, 2)
             with torch.no_grad():
-                both, single = model(x), model(x[:1])
+                both, single = model(*x), model(*(part[:1] for part in x))
             assert both.shape[0] == 2
             assert single.shape[0] == 1
             if self.classes is not None:
@@ -341,7 +341,7 @@ class SearchSpaceSuite:
             torch.manual_seed(seed)
             models.append(space.build(config).eval())
         with torch.no_grad():
-            first, second, other = (model(_images(space, 2)) for model in models)
+            first, second, other = (model(*self.inputs(space, 2)) for model in models)
         assert torch.equal(first, second)
         assert not torch.equal(first, other)
 
@@ -351,7 +351,7 @@ class SearchSpaceSuite:
 
         for row in self._rows(space)[: self.models]:
             model = space.build(space.config(row)).train()
-            output = model(_images(space, 4))
+            output = model(*self.inputs(space, 4))
             output.square().mean().backward()
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             assert gradients
@@ -412,6 +412,10 @@ class SearchSpaceSuite:
                     expected = model(x)
                 scale = float(expected.abs().max())
                 torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5 * scale)
+
+    def inputs(self, space: SearchSpace, batch: int) -> tuple[torch.Tensor, ...]:
+        """Arguments of the models' ``forward``; by default random images."""
+        return (_images(space, batch),)
 
     def _rows(self, space: SearchSpace, seed: int = 0) -> Genotypes:
         return space.sample(self.population, np.random.default_rng(seed))

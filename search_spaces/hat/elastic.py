@@ -70,7 +70,8 @@ class SuperTransformer(Transformer, ElasticModel):
         """See :meth:`ElasticModel.extract`."""
         mine = dict(self.named_parameters())
         weight = self.decoder_norm.weight
-        plain = Transformer(self._spec_of(config)).to(weight.device, weight.dtype)
+        with torch.random.fork_rng(devices=[]):
+            plain = Transformer(self._spec_of(config)).to(weight.device, weight.dtype)
         with torch.no_grad():
             for name, parameter in plain.named_parameters():
                 parameter.copy_(mine[name][tuple(slice(size) for size in parameter.shape)])

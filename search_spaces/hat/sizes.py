@@ -39,12 +39,14 @@ class Sizes:
         uneven = [heads for heads in self.heads if self.qkv_width % heads]
         if uneven:
             raise SpaceError("heads do not divide qkv_width", field="heads", value=uneven, allowed=self.divisors)
-        if self.encoder_layers and self.attended[0] > self.encoder_layers[0]:
+        if not self.encoder_layers:
+            return
+        if self.attended[0] > self.encoder_layers[0] or self.attended[-1] > self.encoder_layers[-1]:
             raise SpaceError(
-                "more layers than the smallest encoder has",
+                "more layers than the encoders have",
                 field="attended",
                 value=self.attended,
-                allowed=f"at least one choice of {self.encoder_layers[0]} or fewer",
+                allowed=f"up to {self.encoder_layers[-1]}, the first one up to {self.encoder_layers[0]}",
             )
 
     @property

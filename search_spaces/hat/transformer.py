@@ -65,10 +65,10 @@ class Transformer(nn.Module):
 
     def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Logits ``(S, T, V)`` of the token after each of ``target`` ``(S, T)``, given ``source`` ``(S, L)``."""
-        self._check_length(source)
-        self._check_length(target)
         if self.encoder_norm is None:
+            self._check_length(source.shape[1] + target.shape[1])
             return self._continue_prompt(source, target)
+        self._check_length(max(source.shape[1], target.shape[1]))
         memory = self.read(source)
         x = self.tables.embed_target(target, _steps(target), self.decoder_width)
         x = self._through_decoder(self.dropout(x), causal_bias(target), memory)[0]
@@ -76,7 +76,7 @@ class Transformer(nn.Module):
 
     def start(self, source: torch.Tensor) -> State:
         """See :meth:`SequenceToSequence.start`."""
-        self._check_length(source)
+        self._check_length(source.shape[1])
         if self.encoder_norm is None:
             return self.prefill(source)
         empty = self.decoder_norm.weight.new_zeros(len(source), 1, 1, 0, 1)
@@ -88,6 +88,7 @@ class Transformer(nn.Module):
 
     def step(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """See :meth:`SequenceToSequence.step`."""
+        self._check_length(state.past[0][0].shape[3] + 1)
         logits, following = self.advance(tokens[:, None], state)
         return logits[:, 0], following
 
@@ -164,13 +165,13 @@ class Transformer(nn.Module):
         """The decoder layers that are in use."""
         return [layer for layer in islice(self.decoder_layers, self.decoder_depth) if isinstance(layer, DecoderLayer)]
 
-    def _check_length(self, tokens: torch.Tensor) -> None:
-        if tokens.shape[1] > self.tables.max_length:
+    def _check_length(self, length: int) -> None:
+        if length > self.tables.max_length:
             raise SpaceError(
-                "sentence too long for this network",
+                "too many tokens for this network",
                 field="tokens",
-                value=int(tokens.shape[1]),
-                allowed=f"up to {self.tables.max_length} (the space's max_length)",
+                value=length,
+                allowed=f"up to {self.tables.max_length} (max_length of its space)",
             )
 
 
