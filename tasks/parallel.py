@@ -52,7 +52,8 @@ class Processes:
         if self.count == 1:
             return 1.0
         total = torch.tensor(float(n), dtype=torch.float64)
-        dist.all_reduce(total)
+        with _exchange():
+            dist.all_reduce(total)
         return n / float(total)
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -60,11 +61,13 @@ class Processes:
         if self.count == 1:
             return
         used = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8)
-        dist.all_reduce(used, op=dist.ReduceOp.MAX)
+        with _exchange():
+            dist.all_reduce(used, op=dist.ReduceOp.MAX)
         shared = [p for p, is_used in zip(parameters, used.tolist(), strict=True) if is_used]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in shared]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
+        with _exchange():
+            dist.all_reduce(flat)
         for parameter, part in zip(shared, flat.split([p.numel() for p in shared]), strict=True):
             parameter.grad = part.view_as(parameter)
 
@@ -73,7 +76,8 @@ class Processes:
         if self.count == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64)
-        dist.all_reduce(total)
+        with _exchange():
+            dist.all_reduce(total)
         return float(total)
 
     def agreed(self, flag: bool) -> bool:
@@ -81,7 +85,8 @@ class Processes:
         if self.count == 1:
             return flag
         value = torch.tensor(flag, dtype=torch.uint8)
-        dist.broadcast(value, src=0)
+        with _exchange():
+            dist.broadcast(value, src=0)
         return bool(value)
 
     @contextmanager
@@ -94,19 +99,33 @@ class Processes:
             yield
 
 
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """An error of the exchange inside as one line that says what to do; models raise RuntimeErrors of their own."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TaskError(
+            f"the processes of this training lost each other: {str(error).splitlines()[0]}",
+            hint="If one died, it said why above. The same command goes on from the last checkpoint.",
+        ) from error
+
+
 class _Sum(torch.autograd.Function):
     """The sum over processes, through which gradients flow back to every process."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
         total = tensor.detach().clone()
-        dist.all_reduce(total)
+        with _exchange():
+            dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
+        with _exchange():
+            dist.all_reduce(total)
         return total
 
 
@@ -205,14 +224,6 @@ def run_in_processes(count: int, work: Callable[[Processes], Any], child_work: C
             child.start()
         try:
             result = _as_member(0, count, meeting, work)
-        except RuntimeError as error:
-            _end(children, patience_s=0.0)
-            raise TaskError(
-                f"training in several processes failed: {str(error).splitlines()[0]}",
-                field="quality.processes",
-                value=count,
-                hint="If a process died, it said why above. The same command goes on from the last checkpoint.",
-            ) from error
         except BaseException:
             _end(children, patience_s=0.0)
             raise
@@ -229,7 +240,7 @@ def _end(children: Sequence[BaseProcess], patience_s: float) -> None:
 
 
 def _as_member(rank: int, count: int, meeting: str, work: Callable[[Processes], Any]) -> Any:
-    with _loopback():
+    with _loopback(), _exchange():
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count, timeout=TIMEOUT)
     try:
         return work(Processes(rank, count))
@@ -259,6 +270,3 @@ def _child(rank: int, count: int, meeting: str, payload: bytes, threads: int) ->
     except GnomonError as error:
         print(f"process {rank} of {count}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except RuntimeError as error:  # mostly the first process is gone, and its own message says why
-        print(f"process {rank} of {count} ends: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(1)

@@ -86,7 +86,7 @@ def test_a_process_that_dies_is_a_clear_error(task):
         (child,) = multiprocessing.active_children()
         os.kill(child.pid, signal.SIGKILL)
 
-    with pytest.raises(TaskError, match=r"quality\.processes=2.*goes on"):
+    with pytest.raises(TaskError, match=r"lost each other.*goes on"):
         train(task, 2, Sandwich(random=0), progress=kill_the_other)
     assert not multiprocessing.active_children()
 
