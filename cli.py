@@ -3,8 +3,8 @@
 A command is one module in ``commands/``: its docstring is its help, ``CONFIG`` names its primary
 config, ``run(config, options)`` does the work and returns the exit code. A package in ``commands/`` is
 a group of such modules, called by two words (``gnomon predictor train``); one that has a ``run`` itself
-is a command as well (``gnomon measure``). Nothing heavy is imported before a command runs, so that
-``--help`` is instant.
+is a command as well (``gnomon measure``). One with ``TAKES_TEXTS = True`` takes texts beside overrides.
+Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from .errors import ConfigError, GnomonError
 
 FLAGS = {"--help": "this text", "--json": "print the result as JSON", "--plan": "say what it would cost, and stop"}
 
+OVERRIDE = re.compile(r"[~+]{0,2}[A-Za-z_][\w./@-]*=|~[A-Za-z_]")
+"""How an override begins: a key without spaces."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -32,6 +36,8 @@ class Options:
     plan: bool = False
     config_dirs: tuple[str, ...] = ()
     overrides: tuple[str, ...] = field(default=())
+    texts: tuple[str, ...] = ()
+    """Of a command that takes texts: its arguments that are no overrides."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,21 +81,26 @@ def _dispatch(words: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         print(command_help(name, command, [word for word in rest if not word.startswith("-")]))
         return 0
-    options = parse(rest)
+    options = parse(rest, takes_texts=getattr(command, "TAKES_TEXTS", False))
     from .conf.compose import compose
 
     config = compose(command.CONFIG, options.overrides, options.config_dirs)
     return int(command.run(config, options))
 
 
-def parse(words: Sequence[str]) -> Options:
-    """Splits flags from overrides.
+def parse(words: Sequence[str], *, takes_texts: bool = False) -> Options:
+    """Splits flags from overrides, and both from texts.
+
+    Args:
+        words: Of the command line, after the command.
+        takes_texts: Whether what looks like neither is a text, instead of a mistake.
 
     Raises:
         ConfigError: For an unknown flag, or a word that is no override.
     """
     config_dirs: list[str] = []
     overrides: list[str] = []
+    texts: list[str] = []
     flags: set[str] = set()
     rest = list(words)
     while rest:
@@ -102,13 +113,15 @@ def parse(words: Sequence[str]) -> Options:
             config_dirs.append(word.split("=", 1)[1])
         elif word in FLAGS:
             flags.add(word)
+        elif takes_texts and not word.startswith("--") and not OVERRIDE.match(word):
+            texts.append(word)
         elif word.startswith("-") and "=" not in word:
             raise ConfigError("unknown flag", field="flag", value=word, allowed=[*FLAGS, "--config-dir"])
         elif "=" not in word and not word.startswith("~"):
             raise ConfigError("not an override", field="argument", value=word, allowed="key=value, like study.seed=1")
         else:
             overrides.append(word)
-    return Options("--json" in flags, "--plan" in flags, tuple(config_dirs), tuple(overrides))
+    return Options("--json" in flags, "--plan" in flags, tuple(config_dirs), tuple(overrides), tuple(texts))
 
 
 def command_names(group: str = "") -> dict[str, str]:

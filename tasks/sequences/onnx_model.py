@@ -56,7 +56,6 @@ class OnnxSequenceToSequence:
         self._reader, self._step = _session(found, threads), _session(folder / f"{STEP}.onnx", threads)
         self._inputs = {node.name: node for node in self._step.get_inputs()}
         self._outputs = [node.name for node in self._step.get_outputs()]
-        self._feeds = {name: _next_name(name, self._inputs, folder) for name in self._outputs if name != "logits"}
         if "tokens" not in self._inputs or "logits" not in self._outputs:
             raise TaskError(
                 f"{folder / STEP}.onnx is no decode step",
@@ -64,6 +63,7 @@ class OnnxSequenceToSequence:
                 value=list(self._inputs),
                 allowed="an input `tokens` and an output `logits`",
             )
+        self._feeds = {name: _next_name(name, self._inputs, folder) for name in self._outputs if name != "logits"}
 
     def start(self, source: torch.Tensor) -> OnnxState:
         """See :meth:`SequenceToSequence.start`."""

@@ -43,7 +43,7 @@ def score_sequences(
     import torch
 
     sources, targets = data.sources(split), data.targets(split)
-    with torch.inference_mode(), _evaluating(model):
+    with torch.inference_mode(), evaluating(model):
         loss = _mean_loss(model, sources, targets)
         scores = {"loss": loss, LIKELIHOOD: math.exp(-loss)}
         if decoded == 0:
@@ -121,7 +121,7 @@ def _device(model: Any) -> torch.device:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Torch modules in evaluation mode inside, as they were outside."""
     if not hasattr(model, "train"):
         yield

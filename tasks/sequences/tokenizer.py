@@ -54,8 +54,9 @@ class Tokenizer:
         for token in ids:
             if token == END:
                 break
-            kept.append(int(token))
-        return str(self._backend.decode(kept, skip_special_tokens=True))
+            if token >= len(SPECIAL_TOKENS):
+                kept.append(int(token))
+        return str(self._backend.decode(kept, skip_special_tokens=False))
 
     def to_json(self) -> dict[str, Any]:
         """As the library writes it."""
@@ -111,9 +112,13 @@ def subword_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def character_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """One token for each character in ``texts``; others are unknown."""
+    """One token for each character in ``texts``; others are unknown. Where no capitals occur, text is read
+    in lower case."""
     library = _library()
-    backend = library.Tokenizer(_symbols({character for text in texts for character in text}))
+    characters = {character for text in texts for character in text}
+    backend = library.Tokenizer(_symbols(characters))
+    if not any(character.isupper() for character in characters):
+        backend.normalizer = library.normalizers.Lowercase()
     # Splits before every character, line breaks too.
     backend.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(r"[\s\S]"), "isolated")
     backend.decoder = library.decoders.Fuse()

@@ -1,0 +1,77 @@
+"""Write target sequences with an exported model: translations, pronunciations.
+
+gnomon translate from=runs/STUDY/models/ID "Open the file" "Are you sure?"    each argument is a sentence
+gnomon translate from=runs/STUDY/models/ID beam=1 < sentences.txt             each line is one
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from ..cli import Options
+
+CONFIG = "translate"
+TAKES_TEXTS = True
+TOGETHER = 64
+"""Lines of a file that are translated at a time."""
+
+Translate = Callable[[list[str]], list[str]]
+
+
+def run(config: DictConfig, options: Options) -> int:
+    """Prints a line for each sentence, or with ``--json`` a list of sources and targets."""
+    translate = _translator(config)
+    done = [
+        (source, target) for chunk in _chunks(options.texts) for source, target in _shown(chunk, translate, options)
+    ]
+    if options.json:
+        print(json.dumps([{"source": source, "target": target} for source, target in done], ensure_ascii=False))
+    return 0
+
+
+def _translator(config: DictConfig) -> Translate:
+    from ..errors import ConfigError
+    from ..tasks.sequences.onnx_model import OnnxSequenceToSequence
+    from ..tasks.sequences.translator import Translator
+
+    if config["from"] is None:
+        raise ConfigError("which model?", field="from", value=None, allowed="the folder of an exported model")
+    folder = Path(config["from"])
+    for name, least in (("beam", 1), ("threads", 1), ("max_tokens", 1)):
+        value = config[name]
+        if not (value is None and name == "max_tokens") and (not isinstance(value, int) or value < least):
+            raise ConfigError("out of range", field=name, value=value, allowed=f"an integer from {least}")
+    translator = Translator.of_folder(folder, OnnxSequenceToSequence(folder, config.threads))
+    return lambda texts: translator.translate(
+        texts, beam=config.beam, length_penalty=config.length_penalty, max_tokens=config.max_tokens
+    )
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The given sentences, or those on standard input: a person's line by line, a file's many at a time."""
+    if texts:
+        yield list(texts)
+        return
+    together = 1 if sys.stdin.isatty() else TOGETHER
+    chunk: list[str] = []
+    for line in sys.stdin:
+        chunk.append(line.rstrip("\n"))
+        if len(chunk) == together:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _shown(sources: list[str], translate: Translate, options: Options) -> list[tuple[str, str]]:
+    targets = translate(sources)
+    if not options.json:
+        print("\n".join(targets), flush=True)
+    return list(zip(sources, targets, strict=True))
