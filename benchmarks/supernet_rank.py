@@ -3,31 +3,48 @@
 24 networks of a space, one from each of 24 strata of equal width in log MACs, are trained from scratch with six
 seeds. The mean validation losses of two groups of three seeds agree to Kendall's tau ``<space>.ceiling``: no
 predictor of such a mean can be expected to do better. The supernet's figure for each network is the validation loss
-with shared weights and recalibrated batch norms; its tau is the mean of those with the two groups, so that it is
-compared with means of as many seeds as the ceiling is.
+with shared weights and recalibrated batch norms; ``<space>.kendall`` is the mean of its taus with the two groups, so
+that it is compared with means of as many seeds as the ceiling is, and ``<space>.ratio_to_ceiling`` is their ratio.
+``<space>.regret_top3`` is what the best of the supernet's first three loses against the best of all, in points of
+stand-alone validation accuracy (mean of all seeds). Other rules of training stand beside it as ``<space>.<rule>.*``.
 
-Trainings are kept in ``--trainings`` and not repeated; ``--stand-alone`` does only those.
+``step_cost_ratio``: seconds of a single-path step of the supernet over those of a step of the same networks alone,
+in turns; of either the least of several repetitions.
+
+Trainings and supernets are kept in ``--trainings`` and not repeated; ``--only alone`` or ``--only supernets`` does
+one half and gives no figures, so that the halves can be made in processes of their own.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from benchmarks._common import main_with
+from benchmarks._common import ROOT, main_with
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
 from gnomon.search_spaces import Genotypes, SearchSpace
+
+if TYPE_CHECKING:
+    from gnomon.tasks.supernet_evaluator import SupernetEvaluator
 
 FloatArray = npt.NDArray[np.float64]
 
 GROUPS = ((0, 1, 2), (3, 4, 5))
 SAMPLE = 4096
 """Random architectures of which the strata are made."""
+SUPERNET_SEED = 0
+TIMED_NETWORKS, TIMED_REPEATS = 12, 7
+PICTURE = ROOT / "docs" / "images" / "supernet_rank.png"
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class Study:
         space: Words of ``gnomon search`` that choose the space.
         networks: Number of strata.
         epochs: Of a stand-alone training.
+        rules: Words of ``gnomon search`` that choose the supernet, by name; the first is the one that is judged.
     """
 
     name: str
@@ -47,6 +65,12 @@ class Study:
     space: tuple[str, ...]
     networks: int = 24
     epochs: float = 16.0
+    rules: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {
+            "sandwich": ("quality=supernet",),
+            "single_path": ("quality=supernet_single_path", "quality.epochs=240"),
+        }
+    )
 
     def make_space(self) -> SearchSpace:
         """The space, with the task's input shape and classes."""
@@ -58,19 +82,38 @@ class Study:
 
 STUDIES = (Study("mobile_cnn", ("task=animals",), ("space=mobile_cnn", "space.width=0.25")),)
 """The width of ``experiment=default``, and the epochs of a search's full trainings."""
-QUICK = Study("mobile_cnn", ("task=digits",), ("space=mobile_cnn", "space.width=0.25"), networks=3, epochs=0.2)
+QUICK = Study(
+    "mobile_cnn",
+    ("task=digits",),
+    ("space=mobile_cnn", "space.width=0.25"),
+    networks=3,
+    epochs=0.2,
+    rules={"sandwich": ("quality=supernet", "quality.epochs=1")},
+)
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
     """Ranks by the supernet against ranks of networks trained alone."""
     metrics: dict[str, float] = {}
     store = TrainingStore(options.trainings)
+    points = {}
     for study in (QUICK,) if options.quick else STUDIES:
         space = study.make_space()
         rows = stratified(space, study.networks)
-        alone = stand_alone(study, space, rows, store, options.processes)
-        metrics |= {f"{study.name}.{key}": value for key, value in ceiling_metrics(space, rows, alone).items()}
-    return metrics
+        if options.only != "supernets":
+            alone = stand_alone(study, space, rows, store, options.processes)
+        if options.only != "alone":
+            folder = options.trainings / "supernets"
+            shared = {name: supernet(study, space, rows, words, folder) for name, words in study.rules.items()}
+        if options.only is None:
+            figures = {**ceiling_metrics(space, rows, alone), **rank_metrics(shared, alone)}
+            metrics |= {f"{study.name}.{key}": value for key, value in figures.items()}
+            points[study.name] = (next(iter(shared.values())).loss, alone.loss.mean(axis=0), space.costs(rows).macs)
+    if options.only is not None:
+        raise SystemExit(0)
+    if not options.quick:
+        draw(points, PICTURE)
+    return {**metrics, "step_cost_ratio": step_cost_ratio(QUICK if options.quick else STUDIES[0])}
 
 
 def stratified(space: SearchSpace, count: int, seed: int = 0) -> Genotypes:
@@ -141,6 +184,133 @@ def ceiling_metrics(space: SearchSpace, rows: Genotypes, alone: Alone) -> dict[s
     }
 
 
+# ---- The supernet ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a supernet says of networks ``(N,)``: validation losses in nats, accuracies 0..1."""
+
+    loss: FloatArray
+    accuracy: FloatArray
+    training_seconds: float
+
+
+def supernet(study: Study, space: SearchSpace, rows: Genotypes, words: Sequence[str], folder: Path) -> Shared:
+    """Trains a supernet, or goes on with it, and scores each network with its part of the weights."""
+    evaluator = _evaluator(study, space, words)
+    name = sha256(repr((study.task, study.space, words)).encode()).hexdigest()[:16]
+    evaluator.prepare(folder / name, seed=SUPERNET_SEED, progress=_print_progress(study.name))
+    found = [evaluator.evaluate(space.architecture(row), seed=0).metrics for row in rows]
+    record = evaluator.shared_training()
+    assert record is not None
+    return Shared(
+        np.array([metrics["loss"] for metrics in found]),
+        np.array([metrics["accuracy"] for metrics in found]),
+        record.seconds,
+    )
+
+
+def _evaluator(study: Study, space: SearchSpace, words: Sequence[str]) -> SupernetEvaluator:
+    from gnomon.conf.compose import compose
+    from gnomon.search.instantiate import instantiate
+
+    node = compose("search", [*study.task, *words]).quality
+    evaluator: SupernetEvaluator = instantiate(node, "quality", space=space, task=task_of(study.task))
+    return evaluator
+
+
+def _print_progress(name: str) -> Callable[[float, float], None]:
+    def show(epochs: float, accuracy: float) -> None:
+        print(f"{name} supernet, epoch {epochs:g}: largest network {accuracy:.4f}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def rank_metrics(shared: Mapping[str, Shared], alone: Alone) -> dict[str, float]:
+    """Of the first rule under plain names, of all rules under their own."""
+    metrics: dict[str, float] = {}
+    ceiling = tau(alone.loss[0], alone.loss[1])
+    for name, found in shared.items():
+        kendall = mean_tau(found.loss, alone.loss)
+        own = {
+            "kendall": kendall,
+            "ratio_to_ceiling": kendall / ceiling,
+            "regret_top3": regret(found.loss, alone.accuracy.mean(axis=0), 3),
+            "kendall_accuracy": mean_tau(-found.accuracy, alone.loss),
+            "accuracy_lost": 100.0 * float((alone.accuracy.mean(axis=0) - found.accuracy).mean()),
+            "supernet_hours": found.training_seconds / 3600.0,
+        }
+        if not metrics:
+            metrics |= own
+        metrics |= {f"{name}.{key}": value for key, value in own.items()}
+    return metrics
+
+
+def regret(predicted: FloatArray, accuracy: FloatArray, first: int) -> float:
+    """Points of accuracy between the best of all and the best of the ``first`` with the smallest prediction."""
+    chosen = np.argsort(predicted, kind="stable")[:first]
+    return 100.0 * float(accuracy.max() - accuracy[chosen].max())
+
+
+def step_cost_ratio(study: Study) -> float:
+    """Seconds of single-path steps over those of the same networks alone, optimizer included."""
+    import torch
+
+    from gnomon.tasks.parallel import Processes
+    from gnomon.tasks.torch_state import seeded, torch_threads
+    from gnomon.tasks.training import make_optimizer
+    from gnomon.tasks.weight_sharing.rule import Lesson
+    from gnomon.tasks.weight_sharing.step import take_step
+
+    task, space = task_of(study.task), study.make_space()
+    data, settings = task.training_data(), task.training  # type: ignore[attr-defined]
+    batch = next(iter(data.batches(0, 0)))
+    totals = np.zeros(2)
+    with torch_threads(1), seeded(0), torch.enable_grad():
+        shared = space.elastic().train()
+        shared_optimizer = make_optimizer(shared, settings)
+        for row in stratified(space, TIMED_NETWORKS, seed=1):
+            alone = space.build(space.config(row)).train()
+            optimizer = make_optimizer(alone, settings)
+
+            def shared_step(row: Any = row) -> None:
+                shared_optimizer.zero_grad(set_to_none=True)
+                take_step(shared, space, data, batch, [Lesson(row)], None, Processes())
+                shared_optimizer.step()
+
+            def own_step(model: Any = alone, optimizer: Any = optimizer) -> None:
+                optimizer.zero_grad(set_to_none=True)
+                data.loss(data.logits(model, batch), batch).backward()
+                optimizer.step()
+
+            times = np.array([[_seconds(step) for step in (shared_step, own_step)] for _ in range(TIMED_REPEATS)])
+            totals += times.min(axis=0)
+    return float(totals[0] / totals[1])
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+# ---- Figures -----------------------------------------------------------------------------------
+
+
+def draw(points: Mapping[str, tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]], path: Path) -> None:
+    """Stand-alone loss against the supernet's, a panel a space; darker is more MACs."""
+    from gnomon.reports import figure as style
+
+    for name, (shared, alone, macs) in points.items():
+        with style.drawing() as (figure, axes):
+            dots = axes.scatter(shared, alone, c=np.log10(macs), cmap="viridis_r", s=36)
+            figure.colorbar(dots, ax=axes, label="log10 MACs")
+            axes.set_xlabel("validation loss with shared weights (nats)")
+            axes.set_ylabel("validation loss trained alone (nats)")
+            style.save(figure, path.with_name(f"{path.stem}_{name}{path.suffix}"))
+
+
 def mean_tau(predicted: FloatArray, groups: FloatArray) -> float:
     """Mean over groups ``(G, N)`` of Kendall's tau with a prediction ``(N,)``; both smaller is better."""
     return float(np.mean([tau(predicted, group) for group in groups]))
@@ -152,4 +322,6 @@ def tau(first: FloatArray, second: FloatArray) -> float:
 
 
 if __name__ == "__main__":
-    main_with("supernet_rank", run, add_arguments(argparse.ArgumentParser(description=run.__doc__)), seeds=GROUPS[0])
+    parser = add_arguments(argparse.ArgumentParser(description=run.__doc__))
+    parser.add_argument("--only", choices=["alone", "supernets"], help="only this half of the trainings; no figures")
+    main_with("supernet_rank", run, parser, seeds=[seed for group in GROUPS for seed in group])
