@@ -36,11 +36,11 @@ class HATDecoderSpace(TransformerSpace):
         heads: Sequence[int] = (2, 4),
         decoder_layers: Sequence[int] = (1, 2, 3, 4, 5, 6),
         qkv_width: int = 64,
-        source_length: int = 20,
-        generated_length: int = 20,
-        beam: int = 1,
+        source_length: int | None = None,
+        generated_length: int | None = None,
+        beam: int | None = None,
         shared_embeddings: Sharing = "target",
-        max_length: int = 256,
+        max_length: int | None = None,
         dropout: float = 0.1,
     ) -> None:
         sizes = Sizes(

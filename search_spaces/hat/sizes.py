@@ -10,8 +10,6 @@ from ...errors import SpaceError
 from ..sequence import SPECIAL_TOKENS
 from .specs import SHARING, Sharing, Vocabulary
 
-DEFAULT_VOCABULARY = 1000
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -90,14 +88,14 @@ def checked_dropout(value: float) -> float:
     return float(value)
 
 
-def checked_vocabulary(source: int | None, target: int | None, sharing: Sharing, max_length: int) -> Vocabulary:
-    """The tables of a space; a vocabulary left None has ``DEFAULT_VOCABULARY`` tokens.
+def checked_vocabulary(source: int, target: int, sharing: Sharing, max_length: int) -> Vocabulary:
+    """The tables of a space.
 
     Raises:
         SpaceError: If a size is none, or tables are to be shared between different vocabularies.
     """
     sizes = [
-        DEFAULT_VOCABULARY if size is None else checked_count(field, size, len(SPECIAL_TOKENS) + 1)
+        checked_count(field, size, len(SPECIAL_TOKENS) + 1)
         for field, size in (("source_vocabulary", source), ("target_vocabulary", target))
     ]
     if sharing not in SHARING:

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     from .transformer import Transformer
 
 
+DEFAULTS: Mapping[str, int] = {
+    "source_vocabulary": 1000,
+    "target_vocabulary": 1000,
+    "source_length": 20,
+    "generated_length": 20,
+    "beam": 1,
+    "max_length": 256,
+}
+"""Values of arguments that were left None: a task knows its own."""
+
+
 class TransformerSpace(SearchSpace):
     """What spaces of transformers share: everything but which decisions there are.
 
@@ -37,6 +48,7 @@ class TransformerSpace(SearchSpace):
     """
 
     def __init__(self, sizes: Sizes, arguments: Mapping[str, Any]) -> None:
+        arguments = {name: DEFAULTS.get(name) if value is None else value for name, value in arguments.items()}
         source_length = checked_count("source_length", arguments["source_length"])
         workload = Workload(
             (source_length,),
@@ -56,7 +68,7 @@ class TransformerSpace(SearchSpace):
         self._arguments = {
             name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
             for name, value in arguments.items()
-        } | {"source_vocabulary": self.vocabulary.source, "target_vocabulary": self.vocabulary.target}
+        }
         super().__init__(genes.decisions(sizes), workload)
 
     def arguments(self) -> dict[str, Any]:
@@ -182,7 +194,8 @@ class HATSpace(TransformerSpace):
     and the latency is the same but for two norms.
 
     Args:
-        source_vocabulary, target_vocabulary: Number of tokens, the special ones included; None for 1000.
+        source_vocabulary, target_vocabulary: Number of tokens, the special ones included. None, here and
+            below, is what the task says, and ``DEFAULTS`` without a task.
         widths, ffn_widths, heads, encoder_layers, decoder_layers, attended, qkv_width: See
             :class:`~gnomon.search_spaces.hat.sizes.Sizes`.
         source_length, generated_length, beam: What latency is measured at: tokens of the source with its end,
@@ -205,11 +218,11 @@ class HATSpace(TransformerSpace):
         decoder_layers: Sequence[int] = (1, 2, 3, 4),
         attended: Sequence[int] = (1, 2, 3),
         qkv_width: int = 64,
-        source_length: int = 20,
-        generated_length: int = 20,
-        beam: int = 1,
+        source_length: int | None = None,
+        generated_length: int | None = None,
+        beam: int | None = None,
         shared_embeddings: Sharing = "target",
-        max_length: int = 256,
+        max_length: int | None = None,
         dropout: float = 0.1,
     ) -> None:
         sizes = Sizes(
