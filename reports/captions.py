@@ -30,7 +30,8 @@ def _front(summary: StudySummary) -> str:
     if summary.recorded:
         text += f"{words(summary.metric)} from a published table. "
     else:
-        text += f"validation {words(summary.metric)} after the search's short training. "
+        how = "with the shared weights" if summary.shared_training is not None else "after the search's short training"
+        text += f"validation {words(summary.metric)} {how}. "
     latency = "recorded" if is_published(summary.setting) else "measured"
     text += f"Large labelled ones are finalised models: {latency} latency"
     text += "" if latency == "recorded" else " with its 90 % interval"

@@ -127,7 +127,7 @@ class _Session:
         self._schedule = trainer.rule.schedule(trainer.space, self._total_steps, trainer.seed)
         self._ends = {name: trainer.space.config(end(trainer.space)) for name, end in ENDS.items()}
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(model, settings)
+        self._optimizer = make_optimizer(model, settings, fused=True)
         self._average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
         self._teacher: nn.Module | None = None
         self._counts = ChoiceCounts(trainer.space)

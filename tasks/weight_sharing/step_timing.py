@@ -30,7 +30,7 @@ def step_seconds(
 ) -> float:
     """Mean seconds of a step in the middle of a training, over ``batches`` but the first; trains ``model``."""
     schedule = rule.schedule(space, 1000 * len(batches), 0)
-    optimizer = make_optimizer(model, settings)
+    optimizer = make_optimizer(model, settings, fused=True)
     parameters = [p for p in model.parameters() if p.requires_grad]
     middle = 500 * len(batches)
     teacher = None if schedule.teacher_step is None else model.extract(space.config(schedule.lessons(0)[0].genotype))
