@@ -16,6 +16,7 @@ from ..search_spaces import Architecture, SearchSpace
 from .base import Evaluator, Progress, Task
 from .supernet_files import load_supernet, save_supernet
 from .torch_state import derived_seed, seeded, torch_threads
+from .train_evaluator import check_same_input
 from .training_settings import TrainingSettings
 from .weight_sharing.rule import TrainingRule
 
@@ -262,13 +263,7 @@ def _check_elastic(space: SearchSpace, task: Task) -> None:
             value="supernet",
             allowed="quality=train, or a task with training_data()",
         )
-    if tuple(space.workload.input_shape) != tuple(task.input_shape):
-        raise ConfigError(
-            "the search space builds models for another input than the task's examples",
-            field="space.input_shape",
-            value=tuple(space.workload.input_shape),
-            allowed=str(tuple(task.input_shape)),
-        )
+    check_same_input(space, task)
 
 
 def _check_numbers(

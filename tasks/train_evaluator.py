@@ -50,13 +50,7 @@ class TrainEvaluator(Evaluator):
             raise ConfigError(
                 "out of range", field="quality.time_limit_s", value=time_limit_s, allowed="positive, or null"
             )
-        if tuple(space.workload.input_shape) != tuple(task.input_shape):
-            raise ConfigError(
-                "the search space builds models for another input than the task's examples",
-                field="space.input_shape",
-                value=tuple(space.workload.input_shape),
-                allowed=str(tuple(task.input_shape)),
-            )
+        check_same_input(space, task)
         self.space, self.task = space, task
         self.epochs, self.threads, self.time_limit_s = epochs, threads, time_limit_s
 
@@ -95,6 +89,22 @@ class TrainEvaluator(Evaluator):
                 return self.space.build(architecture.config)
             except RuntimeError as error:
                 raise TaskError(f"architecture {architecture.key} cannot be built: {error}") from error
+
+
+def check_same_input(space: SearchSpace, task: Task) -> None:
+    """Refuses a space that builds models for another input than the task's examples. Models of sequences take
+    any length; theirs is the one at which latency counts.
+
+    Raises:
+        ConfigError: With both shapes.
+    """
+    if space.workload.source_length is None and tuple(space.workload.input_shape) != tuple(task.input_shape):
+        raise ConfigError(
+            "the search space builds models for another input than the task's examples",
+            field="space.input_shape",
+            value=tuple(space.workload.input_shape),
+            allowed=str(tuple(task.input_shape)),
+        )
 
 
 class _Watch:
