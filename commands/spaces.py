@@ -48,6 +48,8 @@ def _describe(name: str, config: DictConfig, options: Options) -> dict[str, Any]
     from ..search.setup import make_space
 
     composed = compose(CONFIG, [*options.overrides, f"space={name}"], options.config_dirs)
+    if "model" in composed.space and composed.space.model is None:
+        return {"option": name, "needs": "model"}  # A space of the user's own model is nothing without it.
     return {"option": name, **make_space(composed.space, None, list(config.plugins)).describe()}
 
 
@@ -59,6 +61,9 @@ def _print_list(descriptions: list[dict[str, Any]]) -> None:
     for column in ("space", "architectures", "decisions", "known networks"):
         table.add_column(column)
     for d in descriptions:
+        if "needs" in d:
+            table.add_row(d["option"], "-", "-", f"needs space.{d['needs']}")
+            continue
         table.add_row(d["option"], f"10^{d['log10_size']:.1f}", str(len(d["decisions"])), ", ".join(d["named"]) or "-")
     Console().print(table)
 

@@ -59,7 +59,7 @@ class OwnModel(GraphEncodedSpace):
     def __init__(
         self,
         model: Mapping[str, Any],
-        input_shape: Sequence[int],
+        input_shape: Sequence[int] = (3, 224, 224),
         classes: int | None = None,
         weights: str | None = None,
         widths: Sequence[float] = (0.5, 0.75, 1.0),
