@@ -1,0 +1,140 @@
+"""What benchmarks share: kept trainings, fronts, hand-made networks, strata."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks._fronts import Point, front, line, speedup
+from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, run_all
+from benchmarks.handmade import FAMILIES, HandMade, handmade_networks
+from benchmarks.supernet_rank import regret, stratified
+from gnomon.errors import SchemaError
+from gnomon.search_spaces.mobile_cnn import MobileCNN
+
+DIGITS = ("task=digits", "task.fractions=[0.1,0.1,0.1]")
+
+
+@pytest.fixture
+def network():
+    space = MobileCNN((1, 8, 8), 10, width=0.25, blocks=1)
+    return SpaceNetwork.of(space, space.named_genotype("vgg_like"))
+
+
+class TestTrainings:
+    def test_what_was_trained_is_not_trained_again(self, network, tmp_path, monkeypatch):
+        jobs = [Training(network, DIGITS, 1.0, seed) for seed in (0, 1)]
+        first = run_all(jobs, TrainingStore(tmp_path))
+        monkeypatch.setattr("benchmarks._trainings.train", lambda training: pytest.fail("trained again"))
+        again = run_all([*jobs, jobs[0]], TrainingStore(tmp_path))
+        assert again == first
+        assert first[jobs[0]].validation_loss != first[jobs[1]].validation_loss
+
+    def test_it_goes_on_after_a_death(self, network, tmp_path, monkeypatch):
+        jobs = [Training(network, DIGITS, 1.0, seed) for seed in (0, 1)]
+        done = []
+
+        def dies(training):
+            if training.seed == 1:
+                raise KeyboardInterrupt
+            done.append(training)
+            return TrainingResult(0.5, 1.0, 0.4, 1.1, 3.0)
+
+        monkeypatch.setattr("benchmarks._trainings.train", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run_all(jobs, TrainingStore(tmp_path))
+        monkeypatch.setattr("benchmarks._trainings.train", lambda training: TrainingResult(0.6, 1.0, 0.4, 1.1, 3.0))
+        found = run_all(jobs, TrainingStore(tmp_path))
+        assert [found[job].validation_accuracy for job in jobs] == [0.5, 0.6]
+
+    def test_two_claims_exclude_each_other(self, network, tmp_path):
+        job, store = Training(network, DIGITS, 1.0, 0), TrainingStore(tmp_path)
+        with store.claim(job) as first, TrainingStore(tmp_path).claim(job) as second:
+            assert (first, second) == (True, False)
+        with store.claim(job) as later:
+            assert later
+
+    def test_another_trainings_file_is_refused(self, network, tmp_path):
+        job, store = Training(network, DIGITS, 1.0, 0), TrainingStore(tmp_path)
+        store.put(job, TrainingResult(0.5, 1.0, 0.4, 1.1, 3.0))
+        data = json.loads(store.path(job).read_text())
+        data["training"]["seed"] = 7
+        store.path(job).write_text(json.dumps(data))
+        with pytest.raises(SchemaError, match="another training"):
+            store.get(job)
+
+    def test_everything_that_matters_is_in_the_name(self, network):
+        other = HandMade("plain", 0.25, 3, (1, 8, 8), 10)
+        jobs = [
+            Training(network, DIGITS, 1.0, 0),
+            Training(network, DIGITS, 2.0, 0),
+            Training(network, DIGITS, 1.0, 1),
+            Training(network, (*DIGITS, "task.training.lr=0.01"), 1.0, 0),
+            Training(other, DIGITS, 1.0, 0),
+        ]
+        assert len({job.name() for job in jobs}) == len(jobs)
+
+
+def points(latencies, accuracies):
+    return [Point(f"{ms}", ms, (a, a), (a, a)) for ms, a in zip(latencies, accuracies, strict=True)]
+
+
+class TestFronts:
+    def test_a_front_that_takes_twice_as_long(self):
+        ours, theirs = points((1.0, 2.0, 4.0), (0.8, 0.9, 0.95)), points((2.0, 4.0, 8.0), (0.8, 0.9, 0.95))
+        found = speedup(ours, theirs)
+        assert (found.mean, found.least, found.most) == pytest.approx((2.0, 2.0, 2.0))
+        assert (found.from_accuracy, found.to_accuracy) == pytest.approx((0.8, 0.95))
+        assert speedup(theirs, ours).mean == pytest.approx(0.5)
+
+    def test_a_margin_counts_against_us(self):
+        ours, theirs = points((1.0, 2.0), (0.8, 0.9)), points((2.0, 4.0), (0.8, 0.9))
+        # 1 point of 10 that a doubling buys.
+        assert speedup(ours, theirs, margin=0.01).mean == pytest.approx(2.0 * 2.0**-0.1)
+
+    def test_no_common_accuracy(self):
+        assert speedup(points((1.0, 2.0), (0.5, 0.6)), points((1.0, 2.0), (0.7, 0.8))) is None
+
+    def test_dominated_networks_are_left_out(self):
+        members = points((1.0, 2.0, 3.0), (0.8, 0.7, 0.9))
+        assert [p.latency_ms for p in front(members)] == [1.0, 3.0]
+
+    def test_wrong_order_by_chance_is_pooled(self):
+        found = line(np.array([1.0, 2.0, 3.0]), np.array([0.82, 0.80, 0.9]))
+        assert found.accuracy == pytest.approx([0.81, 0.9])
+        assert found.latency_ms == pytest.approx([1.0, 3.0])
+
+
+class TestHandMade:
+    def test_the_published_sizes(self):
+        """1801.04381: 3.4 million parameters and 300 million multiply-accumulates (3,504,872 exactly)."""
+        network = HandMade("mobilenet_v2", 1.0, 0, (3, 224, 224), 1000)
+        assert sum(p.numel() for p in network.build().parameters()) == 3_504_872
+        assert network.macs == 300_774_272
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_small_images(self, family):
+        import torch
+
+        for cut in (0, 3):
+            network = HandMade(family, 0.25, cut, (1, 28, 28), 10)
+            assert network.build()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+    def test_each_network_once_by_size(self):
+        networks = handmade_networks((1, 28, 28), 10)
+        assert len({repr(network.layers) for network in networks}) == len(networks) == len({n.name for n in networks})
+        assert [n.macs for n in networks] == sorted(n.macs for n in networks)
+
+
+def test_strata_ascend_in_macs_and_are_distinct():
+    space = MobileCNN((1, 28, 28), 10, width=0.25, blocks=5)
+    rows = stratified(space, 12)
+    macs = space.costs(rows).macs
+    assert (np.diff(macs) > 0).all()
+    assert np.array_equal(rows, stratified(space, 12))
+
+
+def test_regret_is_of_the_best_of_the_first():
+    accuracy = np.array([0.90, 0.95, 0.94, 0.97])
+    assert regret(np.array([0.1, 0.2, 0.3, 0.4]), accuracy, 3) == pytest.approx(2.0)
+    assert regret(np.array([0.1, 0.2, 0.4, 0.3]), accuracy, 3) == pytest.approx(0.0)
