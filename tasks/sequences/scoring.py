@@ -33,8 +33,8 @@ def score_sequences(
         model: A torch module, or an exported model.
         data: Whose split is scored.
         split: Its name.
-        decoded: The loss is of all pairs, the other metrics are of the first so many; None for all, 0 for
-            no other metrics.
+        decoded: The loss is of all pairs, the other metrics are of so many, spread evenly over the split;
+            None for all, 0 for no other metrics.
         beam, length_penalty: Of decoding.
 
     Raises:
@@ -48,9 +48,20 @@ def score_sequences(
         scores = {"loss": loss, LIKELIHOOD: math.exp(-loss)}
         if decoded == 0:
             return scores
-        written = write(model, sources[:decoded], data.tokenizers.max_tokens, beam=beam, length_penalty=length_penalty)
+        # Evenly spread: neighbours come from one program, or begin with one letter.
+        chosen = (
+            np.linspace(0, len(sources) - 1, min(decoded or len(sources), len(sources))).round().astype(int).tolist()
+        )
+        written = write(
+            model,
+            [sources[i] for i in chosen],
+            data.tokenizers.max_tokens,
+            beam=beam,
+            length_penalty=length_penalty,
+        )
     hypotheses = [data.tokenizers.target.decode(ids) for ids in written]
-    references = data.references_of(split)[:decoded]
+    known = data.references_of(split)
+    references = [known[i] for i in chosen]
     unit = data.data.unit
     figures = symbol_metrics(hypotheses, references, unit) if unit else text_metrics(hypotheses, references)
     return {**figures, **scores}
