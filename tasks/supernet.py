@@ -121,20 +121,23 @@ class _Session:
 
     def __init__(self, trainer: SupernetTrainer, processes: Processes) -> None:
         self._trainer, self._processes = trainer, processes
-        settings, model = trainer.settings, trainer.model
         self._steps_per_epoch = trainer.data.batches_per_epoch
         self._total_steps = trainer.epochs * self._steps_per_epoch
         self._schedule = trainer.rule.schedule(trainer.space, self._total_steps, trainer.seed)
         self._ends = {name: trainer.space.config(end(trainer.space)) for name, end in ENDS.items()}
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = make_optimizer(model, settings, fused=True)
-        self._average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
+        self._parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+        self._start_optimizer()
         self._teacher: nn.Module | None = None
         self._counts = ChoiceCounts(trainer.space)
         self._calibration: Sequence[Batch] | None = None
         self.epoch, self._step, self._networks, self._seconds = 0, 0, 0, 0.0
         self._curves: dict[str, list[float]] = {name: [] for name in ENDS}
         self._losses: list[float] = []
+
+    def _start_optimizer(self) -> None:
+        model, settings = self._trainer.model, self._trainer.settings
+        self._optimizer = make_optimizer(model, settings, fused=True)
+        self._average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
 
     # ---- Training ---------------------------------------------------------------------------
 
@@ -164,6 +167,9 @@ class _Session:
             group["lr"] = trainer.settings.lr_at(self._step - first, end - first)
         if self._step == self._schedule.teacher_step:
             self._teacher = self._frozen_teacher()
+        if self._step == self._schedule.sort_step:
+            trainer.model.sort_channels()
+            self._start_optimizer()
         if processes.count > 1:
             batch = trainer.data.part(batch, processes.rank, processes.count)
         self._optimizer.zero_grad(set_to_none=True)

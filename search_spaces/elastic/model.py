@@ -29,3 +29,9 @@ class ElasticModel(nn.Module, ABC):
     def extract(self, config: Mapping[str, Any]) -> nn.Module:
         """A plain module as the space's ``build`` makes it, with copies of its part of the weights and
         statistics: its outputs equal this model's to 1e-6."""
+
+    def sort_channels(self) -> None:
+        """Sorts channels by importance where smaller widths take the first ones; by default nothing.
+
+        The largest network's function stays the same. Moments of an optimiser are not sorted: start a new one.
+        """

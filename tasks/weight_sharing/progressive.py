@@ -23,7 +23,8 @@ class Progressive(TrainingRule):
     from a space that grows by one kind of decision a phase (Once-for-All, 1908.09791).
 
     Decisions that are not open yet have the largest network's choices. As in the paper each phase has its own schedule
-    of learning rates, here with the same peak; the paper also opens depth and expansion in two steps each.
+    of learning rates, here with the same peak; the paper also opens depth and expansion in two steps each. Before the
+    last phase, in which by default widths open, channels are sorted by importance (their L1 norm).
 
     Args:
         phases: For each phase the patterns (``*`` stands for anything) of the decisions that it opens. Decisions
@@ -31,6 +32,7 @@ class Progressive(TrainingRule):
         shares: Of all steps: of the full network alone, then of each phase.
         networks: Drawn a step; the mean of their losses is learnt.
         distillation: Weight of the soft targets beside the task's loss, which has 1.
+        sort: Whether channels are sorted.
         sampling: ``uniform``, ``fair`` or ``macs``, see :mod:`.sampling`.
     """
 
@@ -40,6 +42,7 @@ class Progressive(TrainingRule):
     shares: Sequence[float] = (0.25, 0.25, 0.25, 0.25)
     networks: int = 2
     distillation: float = 1.0
+    sort: bool = True
     sampling: str = "uniform"
 
     def __post_init__(self) -> None:
@@ -76,6 +79,10 @@ class _Progressive(Schedule):
     @property
     def teacher_step(self) -> int:
         return int(self._starts[0])
+
+    @property
+    def sort_step(self) -> int | None:
+        return int(self._starts[-1]) if self._rule.sort else None
 
     def period(self, step: int) -> tuple[int, int]:
         limits = [0, *self._starts.tolist(), self._total_steps]

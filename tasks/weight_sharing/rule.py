@@ -42,6 +42,11 @@ class Schedule(ABC):
         """The step before which the largest network is frozen as the teacher of all later ones; None for never."""
         return None
 
+    @property
+    def sort_step(self) -> int | None:
+        """The step before which channels are sorted by importance and a new optimiser begins; None for never."""
+        return None
+
     def period(self, step: int) -> tuple[int, int] | None:
         """First and last step (exclusive) of the schedule of learning rates that ``step`` belongs to; None for one
         schedule over the whole training."""

@@ -74,8 +74,6 @@ def _loss(
         parts.append(lesson.truth * data.loss(logits, batch))
     if lesson.teacher:
         if soft is None:
-            raise TaskError(
-                "this lesson needs a teacher", field="lesson.teacher", value=lesson.teacher
-            )
+            raise TaskError("this lesson needs a teacher", field="lesson.teacher", value=lesson.teacher)
         parts.append(lesson.teacher * soft_loss(logits, soft))
     return torch.stack(parts).sum() if len(parts) > 1 else parts[0]

@@ -195,3 +195,21 @@ def test_numbers_are_checked(make_trainer, field):
 def test_bad_rules_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_progressive_sorts_channels_once_before_the_last_phase(make_trainer, make_model):
+    model = make_model()
+    sorted_at = []
+    model.sort_channels = lambda: sorted_at.append(seen[0])
+    seen = [0]
+    forward = model.forward
+    model.forward = lambda x: (seen.__setitem__(0, seen[0] + 1), forward(x))[1]
+    record = make_trainer(RULES["progressive"], model=model, epochs=5).run()
+    assert record.networks == record.steps  # one network a step, so forward passes count steps
+    assert sorted_at == [round(0.8 * record.steps)]
+
+
+def test_sorting_can_be_left_out(make_trainer, make_model):
+    model = make_model()
+    model.sort_channels = lambda: pytest.fail("sorted")
+    make_trainer(Progressive(shares=(0.4, 0.2, 0.2, 0.2), networks=1, sort=False), model=model, epochs=2).run()

@@ -94,7 +94,7 @@ def test_unknown_sampling_is_refused(space):
 
 def test_progressive_opens_one_kind_after_the_other(space):
     schedule = Progressive(shares=(0.1, 0.3, 0.3, 0.3)).schedule(space, 1000, 0)
-    assert schedule.teacher_step == 100
+    assert (schedule.teacher_step, schedule.sort_step) == (100, 700)
     full = largest(space)
     kernels = np.array(["kernel" in d.name for d in space.decisions])
     depths = np.array(["layers" in d.name for d in space.decisions])
