@@ -16,7 +16,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -310,8 +310,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     parser.add_argument("--processes", type=int, default=1, help="trainings at once, one thread each")
     return parser
-
-
-def mean_of(results: Mapping[Training, TrainingResult], trainings: Sequence[Training], figure: str) -> float:
-    """Mean of a figure over trainings, usually over seeds."""
-    return sum(getattr(results[training], figure) for training in trainings) / len(trainings)

@@ -296,7 +296,7 @@ def handmade_networks(
     channels, height, width_px = input_shape
     shape = (channels, height, width_px)
     widths, cuts = tuple(widths), tuple(cuts)
-    found = {}
+    found: dict[str, HandMade] = {}
     for family in families:
         for width in widths:
             for cut in cuts:

@@ -163,7 +163,7 @@ PREDICTORS: dict[str, Learn] = {
     **{f"gnomon_{few}": gnomon(few) for few in FEW},
     "gnomon_1600": gnomon(None),
 }
-SLOW = ("gnomon_1600",)
+SLOW = ("hat_mlp_published_steps", "gnomon_1600")
 """Minutes a table: made for a few measurements, its effort grows with the cube of their number."""
 
 

@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     """Ranks by the supernet against ranks of networks trained alone."""
     metrics: dict[str, float] = {}
     store = TrainingStore(options.trainings)
-    points = {}
+    points: dict[str, tuple[FloatArray, FloatArray, FloatArray]] = {}
     for study in (QUICK,) if options.quick else STUDIES:
         space = study.make_space()
         rows = stratified(space, study.networks)
@@ -108,7 +108,8 @@ def run(options: argparse.Namespace) -> dict[str, float]:
         if options.only is None:
             figures = {**ceiling_metrics(space, rows, alone), **rank_metrics(shared, alone)}
             metrics |= {f"{study.name}.{key}": value for key, value in figures.items()}
-            points[study.name] = (next(iter(shared.values())).loss, alone.loss.mean(axis=0), space.costs(rows).macs)
+            macs = space.costs(rows).macs.astype(np.float64)
+            points[study.name] = (next(iter(shared.values())).loss, alone.loss.mean(axis=0), macs)
     if options.only is not None:
         raise SystemExit(0)
     if not options.quick:
@@ -122,10 +123,11 @@ def stratified(space: SearchSpace, count: int, seed: int = 0) -> Genotypes:
     rng = np.random.default_rng(seed)
     rows = np.unique(space.sample(SAMPLE, rng), axis=0)
     macs = np.log(space.costs(rows).macs.astype(np.float64))
-    edges = np.linspace(*np.quantile(macs, [0.01, 0.99]), count + 1)
+    least, most = (float(value) for value in np.quantile(macs, [0.01, 0.99]))
+    edges = np.linspace(least, most, count + 1)
     stratum = np.searchsorted(edges, macs, side="right") - 1
     chosen = [rng.choice(np.flatnonzero(stratum == index)) for index in range(count)]
-    return rows[np.array(chosen)]
+    return np.asarray(rows[np.array(chosen)])
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,7 @@ def step_cost_ratio(study: Study) -> float:
     """Seconds of single-path steps over those of the same networks alone, optimizer included."""
     import torch
 
+    from gnomon.tasks.image_classification import ImageClassification
     from gnomon.tasks.parallel import Processes
     from gnomon.tasks.torch_state import seeded, torch_threads
     from gnomon.tasks.training import make_optimizer
@@ -264,7 +267,8 @@ def step_cost_ratio(study: Study) -> float:
     from gnomon.tasks.weight_sharing.step import take_step
 
     task, space = task_of(study.task), study.make_space()
-    data, settings = task.training_data(), task.training  # type: ignore[attr-defined]
+    assert isinstance(task, ImageClassification)
+    data, settings = task.training_data(), task.training
     batch = next(iter(data.batches(0, 0)))
     totals = np.zeros(2)
     with torch_threads(1), seeded(0), torch.enable_grad():
@@ -298,7 +302,7 @@ def _seconds(step: Callable[[], None]) -> float:
 # ---- Figures -----------------------------------------------------------------------------------
 
 
-def draw(points: Mapping[str, tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]], path: Path) -> None:
+def draw(points: Mapping[str, tuple[FloatArray, FloatArray, FloatArray]], path: Path) -> None:
     """Stand-alone loss against the supernet's, a panel a space; darker is more MACs."""
     from gnomon.reports import figure as style
 
