@@ -199,11 +199,12 @@ def _encoder(graph: _Graph, model: Transformer, outputs: Sequence[str]) -> None:
     bias = _padding_bias(graph)
     x = _embed_source(graph, model, _range(graph, length), model.encoder_width)
     encoded = []
-    for layer in cast("list[EncoderLayer]", list(model.encoder_layers)):
-        x, _ = _read_self(graph, layer, x, bias, (sentences, length))
-        x = _read_ffn(graph, layer, x)
+    for part in model.encoder_layers:
+        encoding = cast("EncoderLayer", part)
+        x, _ = _read_self(graph, encoding, x, bias, (sentences, length))
+        x = _read_ffn(graph, encoding, x)
         encoded.append(x)
-    layers = cast("list[DecoderLayer]", list(model.decoder_layers))
+    layers = model.decoder_stack()
     most = max(layer.attended for layer in layers)
     assert model.encoder_norm is not None
     kept = [graph.norm(x, model.encoder_norm) for x in encoded[-most:]]
@@ -220,8 +221,8 @@ def _encoder(graph: _Graph, model: Transformer, outputs: Sequence[str]) -> None:
             graph.node("Transpose", split_keys, perm=(0, 2, 3, 1)),
             graph.node("Transpose", split_values, perm=(0, 2, 1, 3)),
         )
-        for part, name in zip(turned, caches[2 * index :], strict=False):
-            graph.node("Unsqueeze", part, graph.number([1]), to=name)
+        for cache, name in zip(turned, caches[2 * index :], strict=False):
+            graph.node("Unsqueeze", cache, graph.number([1]), to=name)
     wide = graph.node("Unsqueeze", bias, graph.number([1]))
     for name in outputs[: -2 * len(layers)]:
         graph.node("Concat", *[wide] * int(name.removeprefix("bias")), axis=4, to=name)
@@ -235,7 +236,7 @@ def _prefill(graph: _Graph, model: Transformer, beams: int, outputs: Sequence[st
     positions = graph.node("Clip", counted, graph.number(0))
     x = _embed_source(graph, model, positions, model.decoder_width)
     bias = graph.node("Add", _causal_bias(graph, length), hidden)
-    for index, layer in enumerate(cast("list[DecoderLayer]", list(model.decoder_layers))):
+    for index, layer in enumerate(model.decoder_stack()):
         x, caches = _read_self(graph, layer, x, bias, (sentences, length))
         x = _read_ffn(graph, layer, x)
         for cache, name in zip(caches, outputs[2 + 2 * index :], strict=False):
@@ -297,7 +298,7 @@ def _read_ffn(graph: _Graph, layer: EncoderLayer | DecoderLayer, x: str) -> str:
 
 
 def _step(graph: _Graph, model: Transformer, known: Sequence[str], outputs: Sequence[str]) -> None:
-    layers = cast("list[DecoderLayer]", list(model.decoder_layers))
+    layers = model.decoder_stack()
     past, before = known[-2 * len(layers) :], known[: -2 * len(layers)]
     rows = (graph.length("tokens", 0), graph.length("tokens", 1))
     tokens, positions = (graph.reshape(name, graph.number([-1])) for name in ("tokens", "positions"))

@@ -55,7 +55,7 @@ class StepGraph(nn.Module):
 
     def forward(self, tokens: torch.Tensor, positions: torch.Tensor, *known: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Inputs in the order of :func:`step_inputs`, results in that of :func:`step_outputs`."""
-        layers = [self.model.decoder_layers[i] for i in range(self.model.decoder_depth)]
+        layers = self.model.decoder_stack()
         has_encoder = self.model.encoder_norm is not None
         attended = sorted({layer.attended for layer in layers})
         biases = dict(zip(attended, known, strict=False))

@@ -47,7 +47,8 @@ def initialised(layer: nn.Linear) -> nn.Linear:
 
 def heads_first(x: torch.Tensor, heads: int) -> torch.Tensor:
     """``(S, T, Q)`` to ``(S, H, T, D)``."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    split: torch.Tensor = x.unflatten(-1, (heads, -1))
+    return split.transpose(1, 2)
 
 
 def attend(
@@ -64,7 +65,7 @@ def attend(
     Returns:
         ``(..., T, D)``.
     """
-    scores = torch.matmul(queries, keys_t) * (1.0 / math.sqrt(values.shape[-1]))
+    scores: torch.Tensor = torch.matmul(queries, keys_t) * (1.0 / math.sqrt(values.shape[-1]))
     if bias is not None:
         scores = scores + bias
     return torch.matmul(torch.softmax(scores, dim=-1), values)
@@ -198,10 +199,10 @@ class DecoderLayer(nn.Module):
         self.ffn_norm, self.ffn = make.norm(width), FeedForward(width, ffn, make)
         self.dropout = nn.Dropout(dropout)
 
-    def memory(self, encoded: Sequence[torch.Tensor]) -> KeysValues | None:
-        """Keys and values of the source, from the encoder layers' results ``(S, L, W)``, last one last."""
-        if self.cross_attention is None:
-            return None
+    def memory(self, encoded: Sequence[torch.Tensor]) -> KeysValues:
+        """Keys and values of the source, from the encoder layers' results ``(S, L, W)``, last one last; of a
+        layer that reads it."""
+        assert self.cross_attention is not None
         return self.cross_attention.keys_values(torch.cat(list(encoded[-self.attended :]), dim=1))
 
     def forward(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +53,13 @@ class Sizes:
         return [n for n in range(1, self.qkv_width + 1) if self.qkv_width % n == 0]
 
 
-def checked_choices(field: str, value: Sequence[int]) -> tuple[int, ...]:
+def checked_choices(field: str, value: object) -> tuple[int, ...]:
     """Choices as a tuple.
 
     Raises:
         SpaceError: If they are not ascending positive integers.
     """
-    choices = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    choices: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else ()
     is_valid = bool(choices) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in choices)
     if not is_valid or list(choices) != sorted(set(choices)):
         raise SpaceError("not choices", field=field, value=value, allowed="ascending integers of 1 or more")

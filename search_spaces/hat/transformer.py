@@ -82,7 +82,7 @@ class Transformer(nn.Module):
         empty = self.decoder_norm.weight.new_zeros(len(source), 1, 1, 0, 1)
         past = tuple(
             (empty.expand(-1, -1, a.heads, -1, a.qkv_width // a.heads),) * 2
-            for a in (layer.self_attention for layer in self._decoder())
+            for a in (layer.self_attention for layer in self.decoder_stack())
         )
         return State(self.read(source), past, torch.zeros_like(source[:, :1]))
 
@@ -106,11 +106,11 @@ class Transformer(nn.Module):
         for layer in islice(self.encoder_layers, self.encoder_depth):
             x = layer(x, bias)
             encoded.append(x)
-        kept = encoded[-max(layer.attended for layer in self._decoder()) :]
+        kept = encoded[-max(layer.attended for layer in self.decoder_stack()) :]
         assert self.encoder_norm is not None
         kept = [self.encoder_norm(x) for x in kept]
-        keys_values = tuple(layer.memory(kept) for layer in self._decoder())
-        attended = sorted({layer.attended for layer in self._decoder()})
+        keys_values = tuple(layer.memory(kept) for layer in self.decoder_stack())
+        attended = sorted({layer.attended for layer in self.decoder_stack()})
         return Memory(keys_values, {count: torch.cat([bias.unsqueeze(1)] * count, dim=-1) for count in attended})
 
     def prefill(self, prompt: torch.Tensor) -> State:
@@ -130,7 +130,7 @@ class Transformer(nn.Module):
             hidden = biases[0] = nn.functional.pad(hidden, (0, 1))
         x = self.tables.embed_target(tokens.reshape(-1), state.positions.reshape(-1), self.decoder_width)
         past = []
-        for index, layer in enumerate(self._decoder()):
+        for index, layer in enumerate(self.decoder_stack()):
             read = memory.keys_values[index] if memory.keys_values else None
             x, kept = layer.advance(x, tokens, state.past[index], hidden, read, biases.get(layer.attended))
             past.append(kept)
@@ -155,13 +155,13 @@ class Transformer(nn.Module):
         self, x: torch.Tensor, bias: torch.Tensor, memory: Memory | None
     ) -> tuple[torch.Tensor, list[KeysValues]]:
         past = []
-        for index, layer in enumerate(self._decoder()):
+        for index, layer in enumerate(self.decoder_stack()):
             read = None if memory is None else memory.keys_values[index]
             x, kept = layer(x, bias, read, None if memory is None else memory.biases[layer.attended])
             past.append(kept)
         return x, past
 
-    def _decoder(self) -> list[DecoderLayer]:
+    def decoder_stack(self) -> list[DecoderLayer]:
         """The decoder layers that are in use."""
         return [layer for layer in islice(self.decoder_layers, self.decoder_depth) if isinstance(layer, DecoderLayer)]
 

@@ -43,7 +43,7 @@ class TestHATWithOneTable(SequenceSpaceSuite):
     @classmethod
     def space(cls):
         sizes = {**SIZES, "source_vocabulary": 25, "shared_embeddings": "all"}
-        return HATSpace(**sizes, encoder_layers=(2,), decoder_layers=(1, 2), attended=(1, 2, 3))
+        return HATSpace(**sizes, encoder_layers=(2,), decoder_layers=(1, 2), attended=(1, 2))
 
 
 class _SharedWeights(ElasticSuite):
