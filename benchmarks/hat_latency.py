@@ -3,9 +3,9 @@
 How well the default predictor knows random networks of the space ``hat`` after few measurements, the whole and
 reading and steps apart; how latency depends on lengths and beams; and why caches grow.
 
-Metrics: ``predictor.<predictor>.<measurements>.<whole, encoder or step>.<figure>``, on networks that were not
-measured for it; ``plain.<network>.<workload>.<encoder_ms or ms_per_token>``; ``caches.<kind>.<steps>.ms``, for
-four layers of self-attention alone, the least of many runs.
+Metrics: ``predictor.<predictor>_<measurements>.<whole, encoder or step>.<figure>``, on networks that were not
+measured for it; ``plain.<network>.<workload>.<encoder_ms or ms_per_token>``; ``caches.<kind>.<steps>_steps_ms``,
+for four layers of self-attention alone, the least of many runs.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _predictions(quick: bool) -> dict[str, float]:
                 adapted = model.adapt(chosen, _of(hat, chosen, latencies, part))
                 mean, std = adapted.predict(others)
                 scores = score(mean, std, _of(hat, others, latencies, part), n)
-                key = f"predictor.{name}.{n}.{part}"
+                key = f"predictor.{name}_{n}.{part}"
                 results |= {
                     f"{key}.spearman": scores.spearman,
                     f"{key}.mape": scores.mape,
@@ -193,7 +193,7 @@ def _caches(quick: bool) -> dict[str, float]:
         for _ in range(20 if quick else 200):
             for name, session in sessions.items():
                 least[name] = min(least[name], _timed(session, 0 if name == "growing" else steps, steps))
-        results |= {f"caches.{name}.{steps}.ms": ms for name, ms in least.items()}
+        results |= {f"caches.{name}.{steps}_steps_ms": ms for name, ms in least.items()}
     return results
 
 
