@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ...errors import DependencyError
 
@@ -18,7 +19,8 @@ def text_metrics(hypotheses: Sequence[str], references: Sequence[Sequence[str]])
         references: The right translations of each sentence, at least one.
     """
     try:
-        from sacrebleu.metrics import BLEU, CHRF
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
     except ImportError as error:
         raise DependencyError(
             "translations are scored through the package sacrebleu, which is not installed",
@@ -26,7 +28,7 @@ def text_metrics(hypotheses: Sequence[str], references: Sequence[Sequence[str]])
         ) from error
     most = max(len(known) for known in references)
     # By number of the reference; sentences that have fewer hold None there.
-    streams = [[known[i] if i < len(known) else None for known in references] for i in range(most)]
+    streams: Any = [[known[i] if i < len(known) else None for known in references] for i in range(most)]
     return {
         "bleu": BLEU().corpus_score(list(hypotheses), streams).score / 100,
         "chrf": CHRF().corpus_score(list(hypotheses), streams).score / 100,
