@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from .algebra import GENE_DTYPE, Genotypes
 from .base import SearchSpace
@@ -32,6 +33,19 @@ def extreme(space: SearchSpace, sign: int) -> Genotypes:
     starts = np.stack([np.where(ordered, last, 0), np.zeros_like(last), last]).astype(GENE_DTYPE)
     starts = space.canonical(starts)
     return max((_climb(space, row, sign) for row in starts), key=lambda row: _sizes(space, row[None], sign)[0])
+
+
+def neutral_decisions(space: SearchSpace, row: Genotypes) -> npt.NDArray[np.bool_]:
+    """Which decisions ``(D,)`` change neither MACs nor parameters of ``row``, whatever their choice, alone: a
+    shortcut, for example. They say nothing of the network's size, and an extreme has no say in them."""
+    active = space.algebra.active(row[None])[0]
+    size = _sizes(space, row[None], 1)[0]
+    neutral = np.zeros(len(space.decisions), dtype=bool)
+    for gene, cardinality in enumerate(space.algebra.cardinalities):
+        rows = np.repeat(row[None], cardinality, axis=0)
+        rows[:, gene] = np.arange(cardinality)
+        neutral[gene] = active[gene] and all(other == size for other in _sizes(space, space.canonical(rows), 1))
+    return neutral
 
 
 def _climb(space: SearchSpace, row: Genotypes, sign: int) -> Genotypes:

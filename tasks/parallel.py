@@ -178,7 +178,7 @@ class _BatchNormOverAll(TorchFunctionMode):
         own_var = input.var(dims, correction=0)
         own = torch.cat([own_mean.new_full((1,), float(count)), own_mean, own_var])
         rows = [own if rank == self._processes.rank else torch.zeros_like(own) for rank in range(self._processes.count)]
-        parts: torch.Tensor = _Sum.apply(torch.stack(rows))  # (R, 1 + 2C)
+        parts: torch.Tensor = _Sum.apply(torch.stack(rows))  # type: ignore[no-untyped-call] # (R, 1 + 2C)
         counts, means, variances = parts.split([1, len(own_mean), len(own_mean)], dim=1)
         counts = counts.detach()
         shares = counts / counts.sum()
@@ -204,7 +204,10 @@ def run_in_processes(count: int, work: Callable[[Processes], Any], child_work: C
         return work(Processes())
     if dist.is_initialized():
         raise TaskError(
-            "this process is a part of another distributed training", field="quality.processes", value=count, allowed=1
+            "this process is a part of another distributed training",
+            field="quality.processes",
+            value=count,
+            allowed="1",
         )
     try:
         # Explicitly, because multiprocessing's own pickler would share the tensors' memory with the children.

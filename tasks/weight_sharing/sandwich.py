@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from ...errors import ConfigError
-from ...search_spaces import SearchSpace
+from ...search_spaces import GENE_DTYPE, SearchSpace
+from ...search_spaces.extremes import neutral_decisions
 from .rule import Lesson, Schedule, TrainingRule
 from .sampling import Sampler
 
@@ -16,6 +19,9 @@ from .sampling import Sampler
 class Sandwich(TrainingRule):
     """Each step trains the largest network on the task, and the smallest and ``random`` others on the largest one's
     soft targets (BigNAS, 2003.11142; the rule is of slimmable networks, 1903.05134).
+
+    Decisions that change neither MACs nor parameters (a shortcut) are drawn for both ends, too; otherwise one of their
+    choices would be trained several times as often as the others, and be judged too well.
 
     As in the paper, only the largest network has dropout. Unlike there, the mean of the losses is learnt, not their
     sum, so that a learning rate suits any number of networks; and weight decay is everybody's.
@@ -49,11 +55,16 @@ class _Sandwich(Schedule):
 
     def __init__(self, sampler: Sampler, rule: Sandwich) -> None:
         self._sampler, self._rule = sampler, rule
+        self._ends = [(row, neutral_decisions(sampler.space, row)) for row in (sampler.largest, sampler.smallest)]
 
     def lessons(self, step: int) -> Sequence[Lesson]:
         rule, sampler = self._rule, self._sampler
-        drawn = sampler.draw(step, rule.random) if rule.random else ()
-        others = [sampler.smallest, *drawn]
+        draws = sampler.draw(step, 2 + rule.random)
+        largest, smallest = (
+            sampler.space.canonical(np.where(neutral, draw, row).astype(GENE_DTYPE)[None])[0]
+            for (row, neutral), draw in zip(self._ends, draws[:2], strict=True)
+        )
+        others = [smallest, *draws[2:]]
         share = 1 / (1 + len(others))
         truth, teacher = share * (1 - rule.distillation), share * rule.distillation
-        return [Lesson(sampler.largest, share), *(Lesson(row, truth, teacher, dropout=False) for row in others)]
+        return [Lesson(largest, share), *(Lesson(row, truth, teacher, dropout=False) for row in others)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gnomon.search_spaces.extremes import largest, smallest
+from gnomon.search_spaces.extremes import largest, neutral_decisions, smallest
 from gnomon.search_spaces.mobile_cnn import MobileCNN
 from gnomon.search_spaces.nasbench201 import NASBench201
 from gnomon.search_spaces.ofa_mobilenet import OFAMobileNet
@@ -37,6 +37,16 @@ def test_extremes_are_canonical_and_always_the_same(make):
         row = end(space)
         assert (space.canonical(row[None])[0] == row).all()
         assert (end(make()) == row).all()
+
+
+def test_shortcuts_are_neutral_and_nothing_else():
+    space = SPACES["mobile_cnn"]()
+    for end in (largest, smallest):
+        neutral = neutral_decisions(space, end(space))
+        names = [d.name for d, is_neutral in zip(space.decisions, neutral, strict=True) if is_neutral]
+        assert [name for name in names if len(space.decisions[space.algebra.index[name]].choices) > 1] == [
+            f"block{b}.skip" for b in (1, 2, 3, 4)
+        ]
 
 
 def test_the_largest_of_ofa_is_the_full_network():
