@@ -73,6 +73,7 @@ def train_mlps(
     batch: int,
     learning_rate: float,
     seed: int,
+    decay: bool = False,
 ) -> list[MLP]:
     """Networks of equal shape, trained together by Adam on the mean squared error.
 
@@ -85,6 +86,7 @@ def train_mlps(
         batch: Rows a step, the same for all networks; all rows if there are no more.
         learning_rate: Of Adam.
         seed: Of initial weights and batches. All networks start alike.
+        decay: Whether the learning rate falls linearly to 0.
     """
     import torch
 
@@ -101,7 +103,9 @@ def train_mlps(
             first = (2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(n_in)
             layers.append(first.expand(len(kept), *shape).clone().requires_grad_())
     optimizer = torch.optim.Adam(layers, lr=learning_rate, fused=True)
-    for _ in range(steps):
+    for step in range(steps):
+        if decay:
+            optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
         rows = slice(None) if len(inputs) <= batch else torch.randperm(len(inputs), generator=generator)[:batch]
         values = inputs[rows].expand(len(kept), -1, -1)
         for layer in range(0, len(layers), 2):

@@ -167,3 +167,21 @@ def test_a_file_for_another_space_is_refused(tmp_path):
 def test_settings_out_of_range_are_refused(make, field):
     with pytest.raises(PredictorError, match=field):
         make(SPACES["nasbench_macro"])
+
+
+def test_a_falling_rate_averages_noise():
+    """At a high rate the last steps follow the noise of their batches."""
+    errors: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        features = rng.random((1000, 6))
+        true = 1.0 + features @ np.arange(1.0, 7.0)
+        true /= true.mean()
+        measured = true * (1.0 + 0.05 * rng.standard_normal(len(true)))
+        for decay, found in errors.items():
+            predictor = HATMLPPredictor(
+                SPACES["nasbench201"], width=32, steps=600, learning_rate=1e-2, decay=decay, seed=seed
+            )
+            network = predictor.fit_columns(features[:700], measured[:700])
+            found.append(float(np.abs(network.predict(features[700:]) / true[700:] - 1.0).mean()))
+    assert np.mean(errors[True]) < 0.9 * np.mean(errors[False])
