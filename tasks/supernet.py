@@ -32,7 +32,7 @@ from .training_settings import TrainingSettings
 from .weight_sharing.batch_norm import calibration_batches, recalibrated
 from .weight_sharing.choice_counts import ChoiceCounts
 from .weight_sharing.rule import TrainingRule
-from .weight_sharing.step import take_step
+from .weight_sharing.step import Teacher, take_step
 
 ENDS = {"largest": largest, "smallest": smallest}
 """The networks that are scored after each epoch."""
@@ -174,7 +174,7 @@ class _Session:
             batch = trainer.data.part(batch, processes.rank, processes.count)
         self._optimizer.zero_grad(set_to_none=True)
         lessons = self._schedule.lessons(self._step)
-        teacher = "first" if self._schedule.teacher_is_first else self._teacher
+        teacher: Teacher = "first" if self._schedule.teacher_is_first else self._teacher
         loss = take_step(trainer.model, trainer.space, trainer.data, batch, lessons, teacher, processes)
         processes.sum_gradients(self._parameters)
         if trainer.settings.max_grad_norm is not None:

@@ -101,7 +101,8 @@ def macs(sampler: Sampler, step: int, n: int, open_decisions: Open | None) -> Ge
     sizes = np.log(sampler.space.costs(pool).macs).reshape(n, MACS_POOL)
     targets = rng.uniform(ends[0], ends[1], size=(n, 1))
     chosen = np.abs(sizes - targets).argmin(axis=1)
-    return pool.reshape(n, MACS_POOL, -1)[np.arange(n), chosen]
+    rows: Genotypes = pool.reshape(n, MACS_POOL, -1)[np.arange(n), chosen]
+    return rows
 
 
 SAMPLINGS: Mapping[str, Callable[[Sampler, int, int, Open | None], Genotypes]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ from ..training_data import Batch, TrainingData
 from .distillation import dropout, soft_loss
 from .rule import Lesson
 
+Teacher: TypeAlias = nn.Module | Literal["first"] | None
+"""Who gives a step's soft targets: a network, the step's first lesson, or nobody."""
+
 
 def take_step(
     model: ElasticModel,
@@ -24,7 +27,7 @@ def take_step(
     data: TrainingData,
     batch: Batch,
     lessons: Sequence[Lesson],
-    teacher: nn.Module | Literal["first"] | None,
+    teacher: Teacher,
     processes: Processes,
 ) -> float:
     """Adds the gradients of all lessons on this process's part of a batch; the loss, as this process's share of it.
@@ -35,7 +38,7 @@ def take_step(
         data: Gives logits and loss.
         batch: This process's part.
         lessons: In order.
-        teacher: A network, or the first lesson's; None where no lesson needs one.
+        teacher: None only where no lesson needs one.
         processes: Among which the batch is divided.
 
     Raises:

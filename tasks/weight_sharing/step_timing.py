@@ -15,7 +15,7 @@ from ..training import make_optimizer
 from ..training_data import Batch, TrainingData
 from ..training_settings import TrainingSettings
 from .rule import TrainingRule
-from .step import take_step
+from .step import Teacher, take_step
 
 WARM_UP = 1
 
@@ -40,7 +40,7 @@ def step_seconds(
         for step, batch in enumerate(batches, start=middle):
             start = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
-            first = "first" if schedule.teacher_is_first else teacher
+            first: Teacher = "first" if schedule.teacher_is_first else teacher
             take_step(model, space, data, batch, schedule.lessons(step), first, Processes())
             Processes().sum_gradients(parameters)
             optimizer.step()
