@@ -14,7 +14,8 @@ interleaved session of ``protocol=thorough``, on ONNX Runtime on this machine.
    interpolated between networks. ``_least`` and ``_most`` are over these accuracies, ``_low`` and ``_high`` a 90 %
    interval over seeds. ``_margin``: the same with 0.3 points added to the accuracy of the other side.
 
-Trainings, studies and measurements are kept (``--trainings``, ``--studies``) and not repeated. Needs the animal
+Trainings, studies and measurements are kept (``--trainings``, ``--studies``) and not repeated; ``--only screening``
+trains the hand-made networks without timing anything, for a machine that is busy. Needs the animal
 silhouettes: ``pip install --no-deps animal-mnist==0.4``.
 """
 
@@ -103,9 +104,16 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     """How many times faster found networks are than hand-made ones of equal accuracy."""
     metrics: dict[str, float] = {}
     for plan in (QUICK,) if options.quick else PLANS:
-        if options.task in (None, plan.name):
-            found = _Comparison(plan, options).run()
+        if options.task not in (None, plan.name):
+            continue
+        comparison = _Comparison(plan, options)
+        if options.only == "screening":
+            comparison.screening()
+        else:
+            found = comparison.run()
             metrics |= {f"{plan.name}.{key}": value for key, value in found.items()}
+    if options.only is not None:
+        raise SystemExit(0)
     return metrics
 
 
@@ -145,24 +153,28 @@ class _Comparison:
 
     # ---- Hand-made networks --------------------------------------------------------------------
 
-    def _screened(self) -> dict[HandMade, tuple[float, float]]:
-        """Latency in ms and validation accuracy of one training of each hand-made network."""
+    def screening(self) -> dict[HandMade, TrainingResult]:
+        """One training of each hand-made network that is not too large."""
         task = task_of(self.plan.task)
-        networks = [
-            network
-            for network in handmade_networks(
-                task.input_shape, len(task.labels), widths=self.plan.widths, cuts=self.plan.cuts
-            )
+        networks = handmade_networks(task.input_shape, len(task.labels), widths=self.plan.widths, cuts=self.plan.cuts)
+        jobs = {
+            network: Training(network, self.plan.task, self.plan.epochs, SCREENING_SEED)
+            for network in networks
             if network.macs <= LARGEST_MACS
-        ]
+        }
+        results = self._train(list(jobs.values()), "screening")
+        return {network: results[job] for network, job in jobs.items()}
+
+    def _screened(self) -> dict[HandMade, tuple[float, float]]:
+        """Latency in ms and validation accuracy of the screened networks."""
+        screened = self.screening()
         store = MeasurementStore(self.options.studies / "measurements.sqlite")
         protocol = _protocol("quick" if self.options.quick else "default")
-        measured = measure_all(self.device, protocol, store, [n.deployable() for n in networks], seed=0, chunk=16)
-        jobs = {network: Training(network, self.plan.task, self.plan.epochs, SCREENING_SEED) for network in networks}
-        results = self._train(list(jobs.values()), "screening")
+        deployables = [network.deployable() for network in screened]
+        measured = measure_all(self.device, protocol, store, deployables, seed=0, chunk=16)
         return {
-            network: (measurement.latency_ms, results[jobs[network]].validation_accuracy)
-            for network, measurement in zip(networks, measured, strict=True)
+            network: (measurement.latency_ms, result.validation_accuracy)
+            for (network, result), measurement in zip(screened.items(), measured, strict=True)
         }
 
     # ---- Searched networks ---------------------------------------------------------------------
@@ -307,4 +319,5 @@ if __name__ == "__main__":
     parser = add_arguments(argparse.ArgumentParser(description=run.__doc__))
     parser.add_argument("--studies", type=Path, default=STUDIES, metavar="FOLDER", help="searches and measurements")
     parser.add_argument("--task", choices=[plan.name for plan in (*PLANS, QUICK)], help="only this task")
+    parser.add_argument("--only", choices=["screening"], help="only train the hand-made networks; nothing is timed")
     main_with("found_vs_handmade", run, parser, seeds=SEEDS)
