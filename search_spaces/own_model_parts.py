@@ -81,11 +81,11 @@ def find_parts(model: nn.Module, input_shape: Sequence[int]) -> Parts:
     for node in graph.nodes:
         channels.visit(node)
     blocks = _residual_blocks(graph, shapes, channels)
-    kernels = {
-        path: modules[path].kernel_size[0]  # type: ignore[index]
-        for path in channels.depthwise
-        if path not in channels.fixed and _can_be_cropped(modules[path])
-    }
+    kernels: dict[str, int] = {}
+    for path in channels.depthwise:
+        module: Any = modules[path]
+        if path not in channels.fixed and _can_be_cropped(module):
+            kernels[path] = int(module.kernel_size[0])
     return Parts(_runs(blocks), tuple(channels.widths()), kernels, dict(channels.fixed))
 
 

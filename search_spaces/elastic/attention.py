@@ -114,7 +114,8 @@ class Attention(nn.Module):
         return self.attend(self.queries(x), keys, values, causal=causal, key_padding_mask=key_padding_mask)
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        split: torch.Tensor = x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return split
 
 
 class ElasticAttention(Attention):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from ...errors import SpaceError
 from .sizes import checked_size, filled, front, set_fast
 
 KernelSharing = Literal["crop", "transform", "own"]
+_FourTensors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 KERNEL_SHARINGS: tuple[KernelSharing, ...] = ("crop", "transform", "own")
 
 
@@ -201,17 +202,16 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         step = self._step() if self.training else 0.0
         return functional.batch_norm(x, mean, variance, weight, bias, self.training, step, self.eps)
 
-    def sliced(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def sliced(self) -> _FourTensors:
         """Views of weight, bias, running mean and running variance that are used, each ``(channels,)``."""
         size = self.active
         # Read from the dictionaries: half as expensive as torch's attribute look-up, and there are many norms.
-        weight, bias = self._parameters["weight"], self._parameters["bias"]
-        mean, variance = self._buffers["running_mean"], self._buffers["running_var"]
-        tensors = cast(tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], (weight, bias, mean, variance))
+        parameters = self._parameters["weight"], self._parameters["bias"]
+        statistics = self._buffers["running_mean"], self._buffers["running_var"]
+        tensors = cast("_FourTensors", (*parameters, *statistics))
         if size == self.num_features:
             return tensors
-        weight, bias, mean, variance = (tensor.narrow(0, 0, size) for tensor in tensors)
-        return weight, bias, mean, variance
+        return cast("_FourTensors", tuple(tensor.narrow(0, 0, size) for tensor in tensors))
 
     def extract(self) -> nn.BatchNorm2d:
         """A plain batch norm of the present size, with copied weights and statistics."""

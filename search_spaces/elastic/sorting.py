@@ -57,7 +57,7 @@ def permute_outputs(module: nn.Module, order: torch.Tensor) -> None:
     if not isinstance(module, (nn.Linear, nn.Conv2d, nn.LayerNorm, _BatchNorm)):
         raise SpaceError("channels of this module cannot be sorted", field="module", value=type(module).__name__)
     named = dict(module.named_parameters(recurse=False))
-    tensors = [named.get("weight"), named.get("bias")]
+    tensors: list[torch.Tensor | None] = [named.get("weight"), named.get("bias")]
     if isinstance(module, _BatchNorm):
         tensors += [module.running_mean, module.running_var]
     if isinstance(module, ElasticConv2d) and module.sharing == "own":
