@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gettext
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -66,7 +67,7 @@ def read_catalog(path: Path) -> Iterator[tuple[str, str]]:
         with path.open("rb") as stream:
             # The class has no public way to list its entries.
             entries = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
-    except (OSError, UnicodeDecodeError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, SyntaxError, struct.error) as error:
         raise DataError(f"cannot read the catalog {path}: {error}") from error
     for key, translation in entries.items():
         if isinstance(key, tuple):  # (singular, number of the plural form); the English plural is not kept

@@ -69,7 +69,8 @@ class OnnxSequenceToSequence:
         """See :meth:`SequenceToSequence.start`."""
         (node,) = self._reader.get_inputs()
         names = [output.name for output in self._reader.get_outputs()]
-        known: Arrays = dict(zip(names, _run(self._reader, {node.name: source.cpu().numpy()}), strict=True))
+        read = dict(zip(names, _run(self._reader, {node.name: source.cpu().numpy()}), strict=True))
+        known: Arrays = {name: self._of_one_beam(name, array) for name, array in read.items()}
         missing = [name for name in self._inputs if name not in known and name != "tokens"]
         known.update({name: self._empty(name, len(source)) for name in missing})
         return OnnxState(known)
@@ -88,6 +89,12 @@ class OnnxSequenceToSequence:
         """See :meth:`SequenceToSequence.reorder`."""
         chosen = rows.cpu().numpy()
         return OnnxState({name: array[chosen] for name, array in state.arrays.items()})
+
+    def _of_one_beam(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A prompt's caches were repeated for the beams with which the latency is measured: the first ones."""
+        shape = self._inputs[name].shape if name in self._inputs else []
+        has_beams = len(shape) > 1 and not isinstance(shape[1], int)
+        return array[:, :1] if has_beams else array
 
     def _empty(self, name: str, rows: int) -> npt.NDArray[Any]:
         """A cache without tokens, or zeros: free axes are rows, one beam, and no tokens."""

@@ -85,9 +85,10 @@ def test_gettext_says_what_is_missing(tmp_path):
         GettextPairs("de").load()
     bad = tmp_path / "de" / "LC_MESSAGES" / "bad.mo"
     bad.parent.mkdir(parents=True)
-    bad.write_bytes(b"no catalog at all, just text")
-    with pytest.raises(DataError, match=r"bad\.mo"):
-        GettextPairs("de", folders=(str(tmp_path),)).load()
+    for content in (b"no catalog at all, just text", struct.pack("<I", 0x950412DE)):
+        bad.write_bytes(content)
+        with pytest.raises(DataError, match=r"bad\.mo"):
+            GettextPairs("de", folders=(str(tmp_path),)).load()
 
 
 @pytest.mark.parametrize(("low", "high", "field"), [(0, 5, "min_words"), (3, 2, "max_words")])

@@ -34,7 +34,7 @@ RECIPE = {"batch_size": 32, "lr": 0.01, "schedule": "cosine", "warmup": 0.1, "la
 def make(target: str, **sizes):
     task = SequencePairs(Reversed(), RECIPE, max_tokens=6, beam=2)
     node = {"_target_": target, "source_vocabulary": None, "target_vocabulary": None, "source_length": None}
-    node |= {"generated_length": None, "max_length": None, "dropout": 0.0, "qkv_width": 16, **sizes}
+    node |= {"generated_length": None, "max_length": None, "beam": None, "dropout": 0.0, "qkv_width": 16, **sizes}
     return task, make_space(OmegaConf.create(node), task, [])
 
 
@@ -86,3 +86,20 @@ def test_exported_files_write_token_for_token_what_torch_writes(trained, tmp_pat
             assert decode(onnx, source, 6, beam=beam) == decode(model, source, 6, beam=beam)
     expected, found = task.score(model, "test"), task.score(exported.path, "test")
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_files_of_a_decoder_only_network_write_what_torch_writes(tmp_path):
+    sizes = {name: sides for name, sides in HAT.items() if name not in ("encoder_layers", "attended")}
+    task, space = make("gnomon.search_spaces.hat.HATDecoderSpace", **sizes)
+    config = space.named["plain_2"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = space.build(config).eval()
+    modules = space.graph_modules(model)
+    export_model(space.deployable(config), model, tmp_path, ModelCard("x", ModelMetadata()), modules=modules)
+    source, onnx = padded(task.data.sources("test")), OnnxSequenceToSequence(tmp_path)
+    assert space.workload.beam == 2
+    for beam in (1, 3):
+        with torch.no_grad():
+            assert decode(onnx, source, 6, beam=beam) == decode(model, source, 6, beam=beam)
