@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -186,9 +186,8 @@ class _Graph:
         graph = helper.make_graph(self._nodes, "main_graph", list(made.values()), returned, weights)
         opset = [helper.make_opsetid("", DEFAULT_OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="gnomon")
-        inferred = shape_inference.infer_shapes(model)
-        del inferred.graph.value_info[:]
-        return inferred
+        # Without the shapes between, ONNX Runtime misses fusions that it finds in the exporter's files.
+        return shape_inference.infer_shapes(model, data_prop=True)
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -201,8 +200,8 @@ def _encoder(graph: _Graph, model: Transformer, outputs: Sequence[str]) -> None:
     encoded = []
     for part in model.encoder_layers:
         encoding = cast("EncoderLayer", part)
-        x, _ = _read_self(graph, encoding, x, bias, (sentences, length))
-        x = _read_ffn(graph, encoding, x)
+        read = _project(graph, encoding, x, (sentences, length))
+        x = _read_ffn(graph, encoding, _read_self(graph, encoding, x, read, bias, (sentences, length)))
         encoded.append(x)
     layers = model.decoder_stack()
     most = max(layer.attended for layer in layers)
@@ -223,9 +222,13 @@ def _encoder(graph: _Graph, model: Transformer, outputs: Sequence[str]) -> None:
         )
         for cache, name in zip(turned, caches[2 * index :], strict=False):
             graph.node("Unsqueeze", cache, graph.number([1]), to=name)
-    wide = graph.node("Unsqueeze", bias, graph.number([1]))
     for name in outputs[: -2 * len(layers)]:
-        graph.node("Concat", *[wide] * int(name.removeprefix("bias")), axis=4, to=name)
+        count = int(name.removeprefix("bias"))
+        if count == 1:
+            graph.node("Unsqueeze", bias, graph.number([1]), to=name)
+        else:
+            wide = graph.node("Unsqueeze", bias, graph.number([1]))
+            graph.node("Concat", *[wide] * count, axis=4, to=name)
 
 
 def _prefill(graph: _Graph, model: Transformer, beams: int, outputs: Sequence[str]) -> None:
@@ -235,13 +238,16 @@ def _prefill(graph: _Graph, model: Transformer, beams: int, outputs: Sequence[st
     counted = graph.node("Sub", graph.node("CumSum", seen, graph.number(1)), graph.number(1))
     positions = graph.node("Clip", counted, graph.number(0))
     x = _embed_source(graph, model, positions, model.decoder_width)
-    bias = graph.node("Add", _causal_bias(graph, length), hidden)
-    for index, layer in enumerate(model.decoder_stack()):
-        x, caches = _read_self(graph, layer, x, bias, (sentences, length))
-        x = _read_ffn(graph, layer, x)
+    stack = model.decoder_stack()
+    bias = graph.node("Add", _causal_bias(graph, length), hidden) if len(stack) > 1 else ""
+    for index, layer in enumerate(stack):
+        read = _project(graph, layer, x, (sentences, length))
+        caches = graph.node("Transpose", read.keys, perm=(0, 2, 1, 3)), read.values
         for cache, name in zip(caches, outputs[2 + 2 * index :], strict=False):
             one = graph.node("Unsqueeze", cache, graph.number([1]))
             graph.node("Expand", one, graph.number([1, beams, 1, 1, 1]), to=name)
+        if index + 1 < len(stack):  # nobody reads what the last layer makes of the prompt but its caches
+            x = _read_ffn(graph, layer, _read_self(graph, layer, x, read, bias, (sentences, length)))
     graph.node("Unsqueeze", hidden, graph.number([1]), to="hidden")
     total = graph.node("ReduceSum", seen, graph.number([1]), keepdims=1)
     graph.node("Expand", total, graph.number([1, beams]), to="positions")
@@ -272,21 +278,34 @@ def _range(graph: _Graph, length: str) -> str:
     return graph.node("Unsqueeze", index, graph.number([0]))
 
 
-def _read_self(
-    graph: _Graph, layer: EncoderLayer | DecoderLayer, x: str, bias: str, rows: tuple[str, str]
-) -> tuple[str, KeysValues]:
-    """Self-attention on the whole source with its residual; keys and values ``(S, H, L, D)``."""
+class _Projected(NamedTuple):
+    """Of a whole source: queries ``(S, L, Q)``, keys ``(S, L, H, D)``, values ``(S, H, L, D)``."""
+
+    queries: str
+    keys: str
+    values: str
+
+
+def _project(graph: _Graph, layer: EncoderLayer | DecoderLayer, x: str, rows: tuple[str, str]) -> _Projected:
     attention = layer.self_attention
-    features = attention.qkv_width // attention.heads
     parts = graph.split(graph.matmul(graph.norm(x, layer.self_norm), attention.qkv), 3, 2)
-    shape = graph.shape(*rows, attention.heads, features)
-    queries, keys, values = (graph.reshape(part, shape) for part in parts)
-    queries, values = (graph.node("Transpose", part, perm=(0, 2, 1, 3)) for part in (queries, values))
-    keys_t = graph.node("Transpose", keys, perm=(0, 2, 3, 1))
-    mixed = graph.node("Transpose", graph.attend(queries, keys_t, values, features, bias), perm=(0, 2, 1, 3))
-    joined = graph.reshape(mixed, graph.shape(*rows, attention.qkv_width))
-    result = graph.node("Add", x, graph.matmul(joined, attention.out))
-    return result, (graph.node("Transpose", keys, perm=(0, 2, 1, 3)), values)
+    shape = graph.shape(*rows, attention.heads, attention.qkv_width // attention.heads)
+    keys, values = (graph.reshape(part, shape) for part in parts[1:])
+    return _Projected(parts[0], keys, graph.node("Transpose", values, perm=(0, 2, 1, 3)))
+
+
+def _read_self(
+    graph: _Graph, layer: EncoderLayer | DecoderLayer, x: str, read: _Projected, bias: str, rows: tuple[str, str]
+) -> str:
+    """Self-attention on the whole source, with its residual."""
+    attention = layer.self_attention
+    keys_t = graph.node("Transpose", read.keys, perm=(0, 2, 3, 1))
+    features = attention.qkv_width // attention.heads
+    queries = graph.reshape(read.queries, graph.shape(*rows, attention.heads, features))
+    queries = graph.node("Transpose", queries, perm=(0, 2, 1, 3))
+    mixed = graph.attend(queries, keys_t, read.values, features, bias)
+    joined = graph.reshape(graph.node("Transpose", mixed, perm=(0, 2, 1, 3)), graph.shape(*rows, attention.qkv_width))
+    return graph.node("Add", x, graph.matmul(joined, attention.out))
 
 
 def _read_ffn(graph: _Graph, layer: EncoderLayer | DecoderLayer, x: str) -> str:
