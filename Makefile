@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEEL_ENV := build/wheel-env
 BENCHMARKS ?= $(filter-out tables,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)))
-DEV := $(VENV)/.installed-dev+demo+tables+openvino+ncnn+remote
+DEV := $(VENV)/.installed-dev+demo+tables+sequences+openvino+ncnn+remote
 PACKAGE := $(wildcard *.py */*.py */*/*.py conf/*.yaml conf/*/*.yaml reports/*.j2)
 comma := ,
 
@@ -38,7 +38,7 @@ search: $(VENV)/.installed-demo+tables  ## Search with experiment=default; ARGS=
 test: $(DEV)  ## Run the tests; SLOW=1 or CI=true adds the slow ones; ARGS="tests/search -k ..." picks
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
-test-runtimes: $(VENV)/.installed-dev+demo+tables+all-runtimes  ## Test every runtime that installs here: minutes, gigabytes
+test-runtimes: $(VENV)/.installed-dev+demo+tables+sequences+all-runtimes  ## Test every runtime that installs here: minutes, gigabytes
 	$(BIN)/python -m pytest -m "runtime and not soak" $(ARGS)
 
 lint: $(DEV)  ## Check style: ruff check, ruff format
