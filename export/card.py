@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .. import __version__
-from ..records import Measurement
+from ..records import Measurement, Workload
 from ..schema import Record, read_json, write_json, write_text
 from .metadata import ModelMetadata
 
@@ -94,6 +94,7 @@ def render_card(card: ModelCard) -> str:
         _latency(card),
         _costs(card),
         _use_onnx(card),
+        _use_sequences(card),
         _use_torch(card),
         _train_again(card),
     )
@@ -122,6 +123,10 @@ def _interface(card: ModelCard) -> str:
     lines = ["## Input and output", ""]
     lines += [f"- input `{name}`: {dtype} {_shape(shape)}" for name, (dtype, shape) in card.inputs.items()]
     lines += [f"- output `{name}`" for name in card.outputs]
+    if len(card.files) > 1:
+        lines.append(
+            f"- these are of `{card.files[0]}`, which runs first; inputs of others have the names of its outputs"
+        )
     if card.opset is not None:
         lines.append(f"- ONNX opset {card.opset}, files: {', '.join(f'`{name}`' for name in card.files)}")
     if card.metadata.preprocessing:
@@ -161,6 +166,9 @@ def _latency(card: ModelCard) -> str:
     rows.append(("measured, this very file", f"**{measurement.latency_ms:.4g} ms** ({measurement.statistic}{shown})"))
     others = [(s, getattr(measurement, s)) for s in ("minimum", "p10", "median", "p90")]
     rows.append(("all statistics", ", ".join(f"{name} {value:.4g}" for name, value in others if value is not None)))
+    if len(measurement.parts) > 1:
+        parts = ", ".join(f"`{name}` {value:.4g} ms" for name, value in measurement.parts.items())
+        rows.append(("all calls of each file together", parts))
     rows.append(("verdict", measurement.verdict))
     rows += _conditions(measurement)
     return "## Latency\n\n" + _table(("", ""), rows)
@@ -171,6 +179,7 @@ def _conditions(measurement: Measurement) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("device", f"{setting.device}: {setting.hardware}, {setting.runtime}"),
         ("threads, precision, batch", f"{setting.threads}, {setting.precision}, {setting.workload.batch}"),
+        *_lengths(setting.workload),
         ("processes, runs", f"{len(measurement.process_values)}, {measurement.n_runs}"),
         ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 2**30:.1f} GiB, {machine.os}"),
         ("runtime", machine.runtime),
@@ -186,6 +195,14 @@ def _conditions(measurement: Measurement) -> list[tuple[str, ...]]:
     if measurement.energy_mj is not None:
         rows.append(("energy", f"{measurement.energy_mj:.4g} mJ"))
     return rows
+
+
+def _lengths(workload: Workload) -> list[tuple[str, ...]]:
+    """What a latency of sequences is of."""
+    if workload.generated_length is None:
+        return []
+    sizes = f"{workload.source_length}, {workload.generated_length}, {workload.beam}"
+    return [("tokens read, tokens written, beams", sizes)]
 
 
 def _costs(card: ModelCard) -> str:
@@ -211,6 +228,21 @@ def _use_onnx(card: ModelCard) -> str:
     if card.metadata.labels:
         lines += [f"labels = {list(card.metadata.labels)!r}", "print([labels[i] for i in outputs[0].argmax(axis=1)])"]
     return _code("## Use it with ONNX Runtime", "Run in this folder:", lines)
+
+
+def _use_sequences(card: ModelCard) -> str:
+    """Of a model that writes sequences: several files, and tokenizers beside them."""
+    if len(card.files) < 2 or "tokenizers" not in card.metadata.preprocessing:
+        return ""
+    lines = [
+        "from gnomon.tasks.sequences.onnx_model import OnnxSequenceToSequence",
+        "from gnomon.tasks.sequences.translator import Translator",
+        "",
+        'translator = Translator.of_folder(".", OnnxSequenceToSequence("."))',
+        'print(translator.translate(["a source"], beam=1))',
+    ]
+    text = 'From a shell: `gnomon translate from=. "a source"`. From Python, in this folder:'
+    return _code("## Use it with ONNX Runtime", text, lines)
 
 
 def _use_torch(card: ModelCard) -> str:

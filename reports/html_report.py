@@ -99,7 +99,9 @@ def _unbroken(text: str) -> str:
 
 def context(summary: StudySummary, plots: Sequence[Plot], study_folder: Path) -> dict[str, Any]:
     """Everything that the template shows, as text."""
-    models = [_model(view, study_folder, is_published(summary.setting)) for view in model_views(summary)]
+    models = [
+        _model(view, study_folder, summary.metric, is_published(summary.setting)) for view in model_views(summary)
+    ]
     return {
         "summary": summary,
         "headline": headline(summary),
@@ -133,15 +135,15 @@ def context(summary: StudySummary, plots: Sequence[Plot], study_folder: Path) ->
     }
 
 
-def _model(view: ModelView, study_folder: Path, published: bool) -> Model:
+def _model(view: ModelView, study_folder: Path, metric: str, published: bool) -> Model:
     links = tuple(file_links(view.model, study_folder))
     config = tuple((name, str(value)) for name, value in view.model.config.items())
-    return Model(view, links, config, tuple(_facts(view, "recorded" if published else "measured")))
+    return Model(view, links, config, tuple(_facts(view, metric, "recorded" if published else "measured")))
 
 
-def _facts(view: ModelView, kind: str) -> list[str]:
+def _facts(view: ModelView, metric: str, kind: str) -> list[str]:
     """What else is known of a model, in phrases."""
-    facts = []
+    facts = [f"test {words(name)} {value:.4g}" for name, value in view.model.test.items() if name != metric]
     if view.status == "dominated":
         facts.append("another verified model is at least as good and as fast")
     if view.error_sigmas:
@@ -149,6 +151,8 @@ def _facts(view: ModelView, kind: str) -> list[str]:
     found = view.model.measurement
     if found is not None and found.n_runs:
         facts.append(f"{counted(found.n_runs, 'timed runs')} in {len(found.process_values)} processes")
+    if found is not None and len(found.parts) > 1:
+        facts.append(", ".join(f"{name} {milliseconds(value)}" for name, value in found.parts.items()))
     if found is not None and found.peak_memory_bytes is not None:
         facts.append(f"peak memory {byte_size(found.peak_memory_bytes)}")
     if found is not None and found.energy_mj is not None:
@@ -251,6 +255,10 @@ def _device(summary: StudySummary) -> list[tuple[str, str]]:
         ("batch", str(setting.workload.batch)),
         ("input shape", " × ".join(str(n) for n in setting.workload.input_shape)),
     ]
+    work = setting.workload
+    lengths = (("tokens read", work.source_length), ("tokens written", work.generated_length))
+    if any(length is not None for _, length in lengths):
+        rows[-1:] = [*((name, str(n)) for name, n in lengths if n is not None), ("beams", str(work.beam))]
     rows += [(words(name), str(value)) for name, value in setting.options.items()]
     if is_published(setting):
         return rows

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from ..records import ModelRow, StudySummary
 from .format import MISSING, QualityFormat, count, interval, percent, significant, with_std
 
-COMPANION_FILES = ("card.md", "weights.safetensors", "config.yaml", "architecture.json")
+COMPANION_FILES = ("card.md", "weights.safetensors", "config.yaml", "architecture.json", "tokenizers.json")
 """What lies beside a model's ONNX files and is worth a link."""
 
 Split = Literal["test", "validation"]

@@ -47,7 +47,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the model's outputs."""
+        """Class names in the order of the model's outputs; empty where outputs are no classes."""
 
     @property
     @abstractmethod

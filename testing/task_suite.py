@@ -73,7 +73,7 @@ class TaskSuite:
         assert task.metric
         assert task.input_shape
         assert all(isinstance(side, int) and side > 0 for side in task.input_shape)
-        assert len(task.labels) == len(set(task.labels)) > 0
+        assert len(task.labels) == len(set(task.labels))
         assert all(isinstance(label, str) for label in task.labels)
 
     def test_identity_and_preprocessing_are_json(self, task: Task) -> None:

@@ -3,6 +3,8 @@
 Any two files whose names of inputs and outputs fit together will do: an output of either graph is kept for
 the input of the step that has its name; a step's output ``next_x`` becomes ``x`` or ``past_x`` of the step
 after it. What no output of the reading graph gives begins empty (caches) or at zero.
+
+Shapes: B sentences (or beams), S source tokens, T target tokens, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class OnnxState:
 
 
 class OnnxSequenceToSequence:
-    """Writes sequences with ``encoder.onnx`` (or ``prefill.onnx``) and ``step.onnx`` through ONNX Runtime.
+    """The files ``encoder.onnx`` (or ``prefill.onnx``) and ``step.onnx`` of a model's folder as a
+    :class:`~gnomon.search_spaces.sequence.SequenceToSequence`, through ONNX Runtime.
 
     Every row is a sentence of its own, beams too.
 
@@ -49,21 +52,32 @@ class OnnxSequenceToSequence:
 
     def __init__(self, folder: Path | str, threads: int = 1) -> None:
         folder = Path(folder)
-        if not folder.is_dir():
-            raise TaskError("no such folder", field="model", value=str(folder), allowed="a model's folder")
-        readers = [folder / f"{name}.onnx" for name in READERS]
-        found = next((path for path in readers if path.is_file()), readers[0])
-        self._reader, self._step = _session(found, threads), _session(folder / f"{STEP}.onnx", threads)
+        reader, step = _files(folder)
+        self._reader, self._step = _session(reader, threads), _session(step, threads)
         self._inputs = {node.name: node for node in self._step.get_inputs()}
         self._outputs = [node.name for node in self._step.get_outputs()]
         if "tokens" not in self._inputs or "logits" not in self._outputs:
             raise TaskError(
-                f"{folder / STEP}.onnx is no decode step",
+                f"{step} is no decode step",
                 field="inputs",
                 value=list(self._inputs),
                 allowed="an input `tokens` and an output `logits`",
             )
-        self._feeds = {name: _next_name(name, self._inputs, folder) for name in self._outputs if name != "logits"}
+        self._feeds = {name: _next_name(name, self._inputs, step) for name in self._outputs if name != "logits"}
+        read = {output.name for output in self._reader.get_outputs()}
+        unfed = ({"tokens"} | read | set(self._feeds.values())) ^ set(self._inputs)
+        if unfed:
+            raise TaskError(f"{reader.name} and {step.name} do not fit together", field="inputs", value=sorted(unfed))
+
+    def __call__(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Logits ``(B, T, V)`` of the token after each of ``target`` ``(B, T)``, step by step."""
+        import torch
+
+        state, logits = self.start(source), []
+        for tokens in target.unbind(dim=1):
+            next_logits, state = self.step(tokens, state)
+            logits.append(next_logits)
+        return torch.stack(logits, dim=1)
 
     def start(self, source: torch.Tensor) -> OnnxState:
         """See :meth:`SequenceToSequence.start`."""
@@ -92,7 +106,7 @@ class OnnxSequenceToSequence:
 
     def _of_one_beam(self, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A prompt's caches were repeated for the beams with which the latency is measured: the first ones."""
-        shape = self._inputs[name].shape if name in self._inputs else []
+        shape = self._inputs[name].shape
         has_beams = len(shape) > 1 and not isinstance(shape[1], int)
         return array[:, :1] if has_beams else array
 
@@ -104,19 +118,31 @@ class OnnxSequenceToSequence:
         return np.zeros(shape, DTYPES[node.type])
 
 
-def _next_name(output: str, inputs: Mapping[str, Any], folder: Path) -> str:
+def _files(folder: Path) -> tuple[Path, Path]:
+    """The graph that reads and the one of a step."""
+    reader = next((path for name in READERS if (path := folder / f"{name}.onnx").is_file()), None)
+    step = folder / f"{STEP}.onnx"
+    if reader is None or not step.is_file():
+        raise TaskError(
+            "not the folder of a model of sequences",
+            field="model",
+            value=str(folder),
+            allowed="one with step.onnx and encoder.onnx or prefill.onnx",
+        )
+    return reader, step
+
+
+def _next_name(output: str, inputs: Mapping[str, Any], path: Path) -> str:
     stem = output.removeprefix("next_")
     for name in (stem, f"past_{stem}"):
         if output.startswith("next_") and name in inputs:
             return name
-    raise TaskError(f"{folder / STEP}.onnx gives {output}, which no step takes", field="inputs", value=list(inputs))
+    raise TaskError(f"{path} gives {output}, which no step takes", field="inputs", value=list(inputs))
 
 
 def _session(path: Path, threads: int) -> Any:
     import onnxruntime
 
-    if not path.is_file():
-        raise TaskError("no such ONNX file", field="model", value=str(path))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -132,7 +158,12 @@ def _run(session: Any, given: Arrays) -> list[npt.NDArray[Any]]:
     try:
         results: list[npt.NDArray[Any]] = session.run(None, {name: given[name] for name in names})
     except Exception as error:
-        raise TaskError(f"the exported model cannot run: {_first_line(error)}") from error
+        raise TaskError(
+            f"the exported model cannot run: {_first_line(error)}",
+            field="inputs",
+            value={name: array.shape for name, array in given.items()},
+            hint="Tokens must be within the vocabulary, and sentences no longer than the model's longest.",
+        ) from error
     return results
 
 

@@ -89,7 +89,7 @@ def _mean_loss(model: Any, sources: Sequence[Sequence[int]], targets: Sequence[S
     for numbers in _by_length(lengths, BATCH_TOKENS):
         batch = SequenceBatch(padded([sources[i] for i in numbers]), padded([targets[i] for i in numbers])).to(device)
         with _explained(batch.source):
-            logits = model(batch.source, batch.given) if callable(model) else _stepped(model, batch)
+            logits = model(batch.source, batch.given)
         total += _summed_loss(logits, batch)
         tokens += int(batch.mask.sum())
     return total / tokens
@@ -100,17 +100,6 @@ def _summed_loss(logits: torch.Tensor, batch: SequenceBatch) -> float:
 
     mask = batch.mask
     return float(torch.nn.functional.cross_entropy(logits[mask].double(), batch.target[mask], reduction="sum"))
-
-
-def _stepped(model: Writer, batch: SequenceBatch) -> torch.Tensor:
-    """Logits ``(B, T, V)`` of a model that only goes token by token."""
-    import torch
-
-    state, logits = model.start(batch.source), []
-    for tokens in batch.given.unbind(dim=1):
-        next_logits, state = model.step(tokens, state)
-        logits.append(next_logits)
-    return torch.stack(logits, dim=1)
 
 
 def _by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -119,8 +119,8 @@ class SequencePairs(Task):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The target vocabulary."""
-        return self.tokenizers.target.tokens
+        """None: the vocabulary is in the tokenizers, which go into every model's folder."""
+        return ()
 
     @property
     def preprocessing(self) -> dict[str, Any]:

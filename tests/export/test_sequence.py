@@ -8,12 +8,12 @@ import onnxruntime
 import pytest
 import torch
 
-from gnomon.errors import ExportError
+from gnomon.errors import TaskError
 from gnomon.export import check_exported, export_deployable
 from gnomon.export.direct import EXPORTER
-from gnomon.export.sequence import OnnxSequenceModel
 from gnomon.search_spaces.hat import HATDecoderSpace, HATSpace
 from gnomon.search_spaces.sequence import BEGIN, END, PAD
+from gnomon.tasks.sequences.onnx_model import OnnxSequenceToSequence
 
 SIZES = {
     "source_vocabulary": 40,
@@ -36,7 +36,7 @@ def exported(space, folder, *, direct, name=None):
     modules = space.graph_modules(model)
     result = export_deployable(space.deployable(config), folder, modules=modules, direct=direct)
     check_exported(result, modules, tolerance=1e-5)
-    return model, OnnxSequenceModel(folder)
+    return model, OnnxSequenceToSequence(folder)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +88,6 @@ def test_all_logits_like_torch(pair, tokens):
         torch.testing.assert_close(files(*tokens), model(*tokens), rtol=0, atol=1e-5)
 
 
-def test_arrays_give_arrays(pair, tokens):
-    _, files = pair
-    source, target = (part.numpy() for part in tokens)
-    found = files(source, target)
-    assert isinstance(found, np.ndarray)
-    np.testing.assert_array_equal(found, files(*tokens).numpy())
-
-
 def test_reordered_rows_go_on_as_they_would(pair, tokens):
     _, files = pair
     source, target = tokens
@@ -109,8 +101,8 @@ def test_reordered_rows_go_on_as_they_would(pair, tokens):
 
 
 def test_a_folder_without_the_files_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"step\.onnx"):
-        OnnxSequenceModel(tmp_path)
+    with pytest.raises(TaskError, match=r"step\.onnx"):
+        OnnxSequenceToSequence(tmp_path)
 
 
 def test_graphs_of_two_networks_are_refused(tmp_path):
@@ -119,12 +111,12 @@ def test_graphs_of_two_networks_are_refused(tmp_path):
     step = (tmp_path / "step.onnx").read_bytes()
     exported(space, tmp_path, direct=True, name="plain_3x2")
     (tmp_path / "step.onnx").write_bytes(step)
-    with pytest.raises(ExportError, match="do not fit"):
-        OnnxSequenceModel(tmp_path)
+    with pytest.raises(TaskError, match="do not fit"):
+        OnnxSequenceToSequence(tmp_path)
 
 
 def test_a_token_outside_the_vocabulary_is_an_error(pair, tokens):
-    with pytest.raises(ExportError, match="vocabulary"):
+    with pytest.raises(TaskError, match="vocabulary"):
         pair[1].start(tokens[0] + 1000)
 
 
