@@ -8,7 +8,7 @@ nothing is computed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ def module_costs(module: nn.Module, input_shape: Sequence[int]) -> dict[str, flo
     macs = cio = 0.0
     for node in graph.nodes:
         if node.op == "call_module":
-            node_macs, node_cio = _layer_costs(modules[node.target], shapes[node.args[0]], shapes[node])
+            node_macs, node_cio = layer_costs(modules[node.target], shapes[node.args[0]], shapes[node])
             macs += node_macs
             cio += node_cio
     return {
@@ -77,7 +77,7 @@ def traced(module: nn.Module, input_shape: Sequence[int]) -> tuple[fx.Graph, dic
     return traced.graph, dict(traced.named_modules()), shapes
 
 
-def _layer_costs(layer: nn.Module, read: tuple[int, ...], written: tuple[int, ...]) -> tuple[float, float]:
+def layer_costs(layer: nn.Module, read: tuple[int, ...], written: tuple[int, ...]) -> tuple[float, float]:
     """MACs and CIO of a convolution or linear layer, zeros for anything else."""
     from torch import nn
     from torch.nn.modules.conv import _ConvNd
@@ -92,53 +92,56 @@ def _layer_costs(layer: nn.Module, read: tuple[int, ...], written: tuple[int, ..
     return 0.0, 0.0
 
 
-def _peak_elements(graph: fx.Graph, modules: dict[str, nn.Module], shapes: Shapes) -> int:
-    """Largest sum of live elements while the nodes run in order.
+def _peak_elements(graph: fx.Graph, modules: Mapping[str, nn.Module], shapes: Shapes) -> int:
+    """Largest sum of live elements while the nodes run in order."""
+    return max(
+        (sum(prod(shapes[node]) for node in buffers) for buffers in live_buffers(graph, modules, shapes)), default=0
+    )
+
+
+def live_buffers(graph: fx.Graph, modules: Mapping[str, nn.Module], shapes: Shapes) -> Iterator[set[Any]]:
+    """While each node runs, the buffers that are needed, by the nodes that wrote them first.
 
     Each node writes a new buffer, except that a view shares its input's, and an element-wise
     operation reuses that of an operand of the same size which nobody reads afterwards.
     """
     nodes = [node for node in graph.nodes if node in shapes]
     buffers = _buffers(nodes, modules, shapes)
-    sizes = {buffers[node]: prod(shapes[node]) for node in reversed(nodes)}
     last_use: dict[Any, int] = {}
     position = {node: index for index, node in enumerate(nodes)}
     for node in nodes:
         uses = [position[user] if user in position else len(nodes) for user in node.users]
         owner = buffers[node]
         last_use[owner] = max(last_use.get(owner, 0), position[node], *uses)
-    peak, live = 0, set()
+    live: set[Any] = set()
     for index, node in enumerate(nodes):
         live.add(buffers[node])
-        peak = max(peak, sum(sizes[buffer] for buffer in live))
+        yield live
         live = {buffer for buffer in live if last_use[buffer] > index}
-    return peak
 
 
-def _buffers(nodes: Sequence[fx.Node], modules: dict[str, nn.Module], shapes: Shapes) -> dict[Any, Any]:
+def _buffers(nodes: Sequence[fx.Node], modules: Mapping[str, nn.Module], shapes: Shapes) -> dict[fx.Node, fx.Node]:
     """The node whose buffer each node's value lies in."""
-    buffers: dict[Any, Any] = {}
+    position = {node: index for index, node in enumerate(nodes)}
+    buffers: dict[fx.Node, fx.Node] = {}
+    last_read: dict[fx.Node, int] = {}  # Of what lies in a buffer so far; what the graph returns is read at the end.
     for index, node in enumerate(nodes):
         operands = [operand for operand in node.all_input_nodes if operand in shapes]
-        buffers[node] = node
+        owner = node
         if _is_view(node, modules):
-            buffers[node] = buffers[operands[0]]
+            owner = buffers[operands[0]]
         elif _is_elementwise(node, modules):
             for operand in operands:
-                if shapes[operand] == shapes[node] and not _read_after(buffers[operand], nodes, index, buffers):
-                    buffers[node] = buffers[operand]
+                if shapes[operand] == shapes[node] and last_read[buffers[operand]] <= index:
+                    owner = buffers[operand]
                     break
+        buffers[node] = owner
+        reads = (position.get(user, len(nodes)) for user in node.users)
+        last_read[owner] = max(last_read.get(owner, -1), *reads, -1)
     return buffers
 
 
-def _read_after(buffer: Any, nodes: Sequence[fx.Node], index: int, buffers: dict[Any, Any]) -> bool:
-    """Whether a node behind ``index`` reads ``buffer`` (or the graph returns it)."""
-    done = set(nodes[: index + 1])
-    sharers: Iterator[fx.Node] = (node for node in nodes[:index] if buffers[node] is buffer)
-    return any(user not in done for node in sharers for user in node.users)
-
-
-def _is_view(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _is_view(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     from torch import nn
 
     if node.op == "call_module":
@@ -148,7 +151,7 @@ def _is_view(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.op == "call_function" and getattr(node.target, "__name__", "") in {"flatten", "reshape", "dropout"}
 
 
-def _is_elementwise(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _is_elementwise(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     from torch import nn
 
     if node.op == "call_module":

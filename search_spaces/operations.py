@@ -78,7 +78,13 @@ def executed(graph: OperationGraph) -> OperationGraph:
     """The graph as an inference runtime runs it: views, operations on constants and additions of
     constants folded, operations removed whose results nobody needs, norms and activations fused into
     what they follow."""
-    return _fused(_live(_folded(graph)))
+    return _fused(live(graph))
+
+
+def live(graph: OperationGraph) -> OperationGraph:
+    """The graph with views, operations on constants and additions of constants folded, and operations removed
+    whose results nobody needs; nothing is fused."""
+    return _live(_folded(graph))
 
 
 def _folded(graph: OperationGraph) -> OperationGraph:

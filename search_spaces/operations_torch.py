@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,12 @@ def module_operations(module: nn.Module, input_shape: Sequence[int]) -> Operatio
         if node.op == "output":
             outputs = tuple(source.name for source in node.all_input_nodes)
         elif node.op in ("call_module", "call_function", "call_method") and node in shapes:
-            operations.append(_operation(node, modules, shapes))
+            operations.append(node_operation(node, modules, shapes))
     return OperationGraph(tuple(operations), outputs)
 
 
-def _operation(node: fx.Node, modules: dict[str, nn.Module], shapes: Shapes) -> Operation:
+def node_operation(node: fx.Node, modules: Mapping[str, nn.Module], shapes: Shapes) -> Operation:
+    """The operation of a node that calls something; ``modules`` has the module if it calls one."""
     reads = tuple(source for source in node.all_input_nodes if source in shapes)
     details: dict[str, Any] = {"kind": "other"}
     if node.op == "call_module":

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import SpaceError
+from .additive import AdditiveEncoding
 from .algebra import Genotypes
-from .costs import COST_NAMES, Costs
+from .costs import Costs
 from .decision import Choice, Decision
-from .graph_costs import module_costs, traced
+from .graph_costs import traced
 from .graph_encoded import GraphEncodedSpace
 from .image_shape import checked_image_shape
 from .mobile_cnn_skeleton import rounded
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from .elastic.conv import KernelSharing
     from .own_model_elastic import ElasticOwnModel
+    from .own_model_tables import OwnModelTables
 
 
 class OwnModel(GraphEncodedSpace):
@@ -42,7 +45,7 @@ class OwnModel(GraphEncodedSpace):
     :meth:`elastic` starts from the given weights, channels sorted by importance. :meth:`build` gives the same
     networks freshly initialised as the model's own code does it. :attr:`fixed` says what stays as it is, and why.
 
-    Costs and features are counted from each network's graph: some tenths of a second for every new one.
+    Costs and features are look-up tables, made from one trace of the given model.
 
     Args:
         model: ``{"_target_": "package.module.function or class", **arguments}``, which gives the model.
@@ -91,7 +94,6 @@ class OwnModel(GraphEncodedSpace):
                 allowed="residual blocks, inner widths, depthwise kernels above 3x3, as traced by torch.fx",
                 hint=reasons or None,
             )
-        self._costs: dict[str, dict[str, float]] = {}
         super().__init__(decisions, Workload(tuple(input_shape)))
 
     def arguments(self) -> dict[str, Any]:
@@ -148,14 +150,32 @@ class OwnModel(GraphEncodedSpace):
 
         return ElasticOwnModel(self)
 
+    @cached_property
+    def tables(self) -> OwnModelTables:
+        """Costs and features of everything that can be chosen."""
+        import torch
+
+        from .own_model_tables import OwnModelTables
+
+        with torch.random.fork_rng(devices=[]):  # The user's code may initialise weights.
+            return OwnModelTables(self)
+
     def costs(self, genotypes: Genotypes) -> Costs:
-        """Counted from each network's graph, once."""
-        counted = []
-        for row, key in zip(genotypes, self.keys(genotypes), strict=True):
-            if key not in self._costs:
-                self._costs[key] = module_costs(self.build(self.config(row)), self.workload.input_shape)
-            counted.append(self._costs[key])
-        return Costs(*(np.array([costs[name] for costs in counted], dtype=np.float64) for name in COST_NAMES))
+        return self.tables.look_up(genotypes)
+
+    def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
+        """The features of traced graphs that add up ``(N, F)``: all but those of the critical path."""
+        return self.tables.encoding.encode(genotypes)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return self.tables.feature_names
+
+    def additive_encoding(self) -> AdditiveEncoding:
+        return self.tables.encoding
+
+    def execution_counts(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
+        return self.tables.execution_counts(genotypes)
 
     def _decisions(self) -> tuple[Decision, ...]:
         decisions = [Decision(depth_name(run), tuple(range(len(run) + 1)), ordered=True) for run in self.parts.runs]

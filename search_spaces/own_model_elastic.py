@@ -112,21 +112,22 @@ def resize(modules: Modules, parts: Parts, config: Mapping[str, Any]) -> None:
     for width in parts.widths:
         channels = int(config.get(f"{width.name}.width", width.channels))
         for path in (*width.writers, *width.through):
-            module = modules[path]
+            module = modules.get(path)
             if isinstance(module, ElasticBatchNorm):
                 module.resize(channels)
             elif isinstance(module, ElasticConv2d):
                 module.resize(out_channels=channels)
-            else:
+            elif module is not None:
                 module.resize(out_features=channels)
         for path in width.readers:
-            module = modules[path]
+            module = modules.get(path)
             if isinstance(module, ElasticConv2d):
                 module.resize(in_channels=channels)
             elif isinstance(module, ElasticLinear):
                 module.resize(in_features=channels)
     for path, kernel in parts.kernels.items():
-        cast(ElasticConv2d, modules[path]).resize(kernel_size=int(config.get(f"{path}.kernel", kernel)))
+        if path in modules:
+            cast(ElasticConv2d, modules[path]).resize(kernel_size=int(config.get(f"{path}.kernel", kernel)))
 
 
 def shrink(model: nn.Module, modules: Modules, parts: Parts, config: Mapping[str, Any]) -> nn.Module:

@@ -40,6 +40,7 @@ class Width:
         writers: Paths of the convolutions and linear layers that write them.
         through: Paths of the batch norms and depthwise convolutions that they pass.
         readers: Paths of the convolutions and linear layers that read them.
+        values: Nodes of the traced graph whose values have these channels.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Width:
     writers: tuple[str, ...]
     through: tuple[str, ...]
     readers: tuple[str, ...]
+    values: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,16 @@ class _Channels:
     def widths(self) -> list[Width]:
         """Groups that can be narrower; not those on maps of one position, which cost nothing."""
         groups = {id(group): group for group in self.group_of.values()}.values()
+        values = {id(group): frozenset(n.name for n, g in self.group_of.items() if g is group) for group in groups}
         return [
-            Width(group.writers[0], group.channels, tuple(group.writers), tuple(group.through), tuple(group.readers))
+            Width(
+                group.writers[0],
+                group.channels,
+                tuple(group.writers),
+                tuple(group.through),
+                tuple(group.readers),
+                values[id(group)],
+            )
             for group in groups
             if group.writers and group.readers and group.positions > 1 and not (group.is_fixed or group.is_added)
         ]
@@ -272,8 +282,13 @@ def _residual_blocks(graph: fx.Graph, shapes: Shapes, channels: _Channels) -> li
         other = innermost.get(block.result)
         if other is None or (block.nodes, -len(block.path)) <= (other.nodes, -len(other.path)):
             innermost[block.result] = block
+    blocks = [block for block in innermost.values() if not any(_holds(block, other) for other in innermost.values())]
     order = {node: index for index, node in enumerate(graph.nodes)}
-    return sorted(innermost.values(), key=lambda block: order[block.result])
+    return sorted(blocks, key=lambda block: order[block.result])
+
+
+def _holds(block: _Block, other: _Block) -> bool:
+    return other.path.startswith(f"{block.path}.")
 
 
 def _adds(result: fx.Node, source: fx.Node, inside: set[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
