@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gnomon.devices.answers import TOLERANCES
 from gnomon.devices.torch_compile import TorchCompileDevice
 from gnomon.devices.torch_cpu import TorchCPUDevice
 
@@ -36,6 +37,6 @@ def test_answers_are_expected_and_the_setting_is_its_own(deployables, tmp_path):
     device = TorchCompileDevice()
     job = device.prepare(deployables[0], tmp_path)
     assert Path(job.graphs["main"].answers).is_file()
-    assert job.graphs["main"].tolerance == 1e-3
+    assert job.graphs["main"].tolerance == TOLERANCES["fp32"]
     workload = deployables[0].workload
     assert device.setting(workload).id != TorchCPUDevice().setting(workload).id
