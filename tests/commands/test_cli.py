@@ -133,7 +133,7 @@ def test_a_recorded_search_status_report_and_resume(recorded_study: list[str], t
     assert Path(result["report"]) == folder / "report.html"
     assert result["spend"]["evaluations"] == 12
     assert any(model["on_front"] for model in result["models"])
-    code, out, _ = run("status", f"from={folder}", "--json")
+    code, out, _ = run("status", f"dir={folder.parent}", "name=here", "--json")
     assert code == 0
     status = json.loads(out)
     assert status["phase"] == "finished"
