@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -117,6 +117,21 @@ class Training:
         text = json.dumps(self.identity(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
+    RESULT: ClassVar[type[Record]]
+    """What is kept; other figures than accuracy are those of a subclass, whose ``result`` makes them."""
+
+    def result(self, model: nn.Module, seconds: float) -> Record:
+        """Of the trained model."""
+        task = task_of(self.task)
+        scores = {split: task.score(model, split) for split in ("validation", "test")}
+        return TrainingResult(
+            validation_accuracy=scores["validation"]["accuracy"],
+            validation_loss=scores["validation"]["loss"],
+            test_accuracy=scores["test"]["accuracy"],
+            test_loss=scores["test"]["loss"],
+            seconds=seconds,
+        )
+
 
 @dataclass(frozen=True)
 class TrainingResult(Record):
@@ -129,6 +144,10 @@ class TrainingResult(Record):
     test_accuracy: float
     test_loss: float
     seconds: float
+
+
+Training.RESULT = TrainingResult
+AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 
 @functools.lru_cache(maxsize=4)
@@ -155,7 +174,7 @@ class TrainingStore:
         """Of a training's result."""
         return self.folder / f"{training.name()}.json"
 
-    def get(self, training: Training) -> TrainingResult | None:
+    def get(self, training: Training) -> Any | None:
         """The result, or None where there is none yet.
 
         Raises:
@@ -167,9 +186,9 @@ class TrainingStore:
         data = read_json(path, SCHEMA)
         if data.get("training") != json.loads(json.dumps(training.identity())):
             raise SchemaError(f"{path} holds another training than its name says", hint="Delete this file.")
-        return TrainingResult.from_dict(data["result"])
+        return training.RESULT.from_dict(data["result"])
 
-    def put(self, training: Training, result: TrainingResult) -> None:
+    def put(self, training: Training, result: Record) -> None:
         """Keeps a result, atomically."""
         write_json(self.path(training), SCHEMA, {"training": training.identity(), "result": result.to_dict()})
 
@@ -193,7 +212,7 @@ class TrainingStore:
             os.close(descriptor)
 
 
-def train(training: Training) -> TrainingResult:
+def train(training: Training) -> Any:
     """Does one training on one thread."""
     from gnomon.tasks.torch_state import derived_seed, seeded, torch_threads
 
@@ -202,19 +221,12 @@ def train(training: Training) -> TrainingResult:
         with seeded(derived_seed(training.seed)):
             model = training.network.build()
         evaluation = task.train(model, training.epochs, seed=training.seed)
-        scores = {split: task.score(model, split) for split in ("validation", "test")}
-    return TrainingResult(
-        validation_accuracy=scores["validation"]["accuracy"],
-        validation_loss=scores["validation"]["loss"],
-        test_accuracy=scores["test"]["accuracy"],
-        test_loss=scores["test"]["loss"],
-        seconds=evaluation.cost_s,
-    )
+        return training.result(model, evaluation.cost_s)
 
 
 def run_all(
-    trainings: Iterable[Training], store: TrainingStore, *, processes: int = 1, title: str = "trainings"
-) -> dict[Training, TrainingResult]:
+    trainings: Iterable[AnyTraining], store: TrainingStore, *, processes: int = 1, title: str = "trainings"
+) -> dict[AnyTraining, Any]:
     """Does those of the trainings that are not in the store, in their order, and returns all results.
 
     What another runner is at is left to it; a last look does what it left undone.
@@ -239,9 +251,7 @@ def run_all(
     return {training: results[training] for training in wanted}
 
 
-def _done(
-    missing: Sequence[Training], store: TrainingStore, processes: int
-) -> Iterator[tuple[Training, TrainingResult]]:
+def _done(missing: Sequence[AnyTraining], store: TrainingStore, processes: int) -> Iterator[tuple[AnyTraining, Any]]:
     """Pairs in the order of their end; what other runners hold comes last, when they have finished."""
     if processes <= 1:
         later = []
@@ -274,14 +284,14 @@ def _one_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _waited(training: Training, folder: Path) -> TrainingResult:
+def _waited(training: Training, folder: Path) -> Any:
     """The result, after whoever holds the training has ended."""
     while (result := _one(training, folder)) is None:
         time.sleep(2.0)
     return result
 
 
-def _one(training: Training, folder: Path) -> TrainingResult | None:
+def _one(training: Training, folder: Path) -> Any | None:
     """From the store, or done now; None where another runner is at it."""
     store = TrainingStore(folder)
     with store.claim(training) as is_ours:

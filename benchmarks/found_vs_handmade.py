@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,15 +33,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarks._common import ROOT, main_with
 from benchmarks._fronts import Point, Speedup, front, speedup
+from benchmarks._studies import STUDIES, load_protocol, measure_together, run_search
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
 from benchmarks.handmade import CUTS, FAMILIES, WIDTHS, HandMade, handmade_networks
-from gnomon.devices import Protocol
 from gnomon.devices.onnxruntime import OnnxRuntimeDevice
 from gnomon.records.store import MeasurementStore
-from gnomon.search.instantiate import instantiate
 from gnomon.search.measuring import measure_all
 from gnomon.search.setup import make_space
-from gnomon.search.summary import SUMMARY_FILE, read_summary
 from gnomon.search_spaces import Deployable, space_from_spec
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -52,7 +49,6 @@ LARGEST_MACS = 12e6
 NEAR = 0.01
 MARGIN = 0.003
 EPOCHS = 16.0
-STUDIES = ROOT / "runs" / "benchmarks" / "studies"
 PICTURES = ROOT / "docs" / "images"
 
 
@@ -169,7 +165,7 @@ class _Comparison:
         """Latency in ms and validation accuracy of the screened networks."""
         screened = self.screening()
         store = MeasurementStore(self.options.studies / "measurements.sqlite")
-        protocol = _protocol("quick" if self.options.quick else "default")
+        protocol = load_protocol("quick" if self.options.quick else "default")
         deployables = [network.deployable() for network in screened]
         measured = measure_all(self.device, protocol, store, deployables, seed=0, chunk=16)
         return {
@@ -182,13 +178,7 @@ class _Comparison:
     def _searched(self, name: str, *words: str) -> dict[str, SpaceNetwork]:
         """What ``gnomon search`` accepts, by key; the study goes on where it was."""
         folder = self.options.studies / f"{self.plan.name}_{name}"
-        command = [sys.executable, "-m", "gnomon.cli", "search", *self.plan.task, *self.plan.search, *words]
-        store = self.options.studies.absolute() / "measurements.sqlite"
-        places = (f"study.folder={folder.absolute()}", f"study.name={folder.name}", f"study.store={store}")
-        subprocess.run([*command, *places], check=True, stdout=sys.stderr)
-        summary = read_summary(folder / SUMMARY_FILE)
-        if not summary.finished:
-            raise SystemExit(f"{folder}: the study is not finished")
+        summary = run_search(folder, self.options.studies, [*self.plan.task, *self.plan.search, *words])
         config = OmegaConf.create(summary.config)
         assert isinstance(config, DictConfig)
         space = make_space(config.space, task_of(self.plan.task), [])
@@ -220,14 +210,9 @@ class _Comparison:
 
     def _latencies(self, networks: Networks) -> dict[str, float]:
         """Measured together, in ms."""
-        protocol = _protocol(self.plan.protocol)
-        deployables = [_deployable(network) for network in networks.values()]
-        found = {}
-        for name, measurement in zip(networks, self.device.measure(deployables, protocol, seed=1), strict=True):
-            if measurement.verdict == "failed":
-                raise SystemExit(f"cannot measure {name}: {measurement.error}")
-            found[name] = measurement.latency_ms
-        return found
+        deployables = {name: _deployable(network) for name, network in networks.items()}
+        measured = measure_together(self.device, deployables, load_protocol(self.plan.protocol))
+        return {name: measurement.latency_ms for name, measurement in measured.items()}
 
     def _train(self, jobs: Sequence[Training], title: str) -> dict[Training, TrainingResult]:
         title = f"{self.plan.name} {title}"
@@ -306,13 +291,6 @@ def _deployable(network: HandMade | SpaceNetwork) -> Deployable:
     spec = network.spec()
     space = space_from_spec(spec["space"])
     return space.deployable(space.config(space.algebra.from_key(spec["key"])))
-
-
-def _protocol(name: str) -> Protocol:
-    option = OmegaConf.load(ROOT / "conf" / "protocol" / f"{name}.yaml")
-    assert isinstance(option, DictConfig)
-    protocol: Protocol = instantiate(option, "protocol")
-    return protocol
 
 
 if __name__ == "__main__":

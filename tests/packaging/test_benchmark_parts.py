@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks._fronts import Point, front, line, speedup
+from benchmarks._sequences import SequenceTraining, paired_difference, pairs_of, score_named
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, run_all
 from benchmarks.handmade import FAMILIES, HandMade, handmade_networks
+from benchmarks.seq2seq_search import fastest_as_good, quick_plans
 from benchmarks.supernet_rank import regret, stratified
 from gnomon.errors import SchemaError
 from gnomon.search_spaces.mobile_cnn import MobileCNN
+from gnomon.tasks.sequences.metrics import symbol_metrics, text_metrics
 
 DIGITS = ("task=digits", "task.fractions=[0.1,0.1,0.1]")
 
@@ -138,3 +141,49 @@ def test_regret_is_of_the_best_of_the_first():
     accuracy = np.array([0.90, 0.95, 0.94, 0.97])
     assert regret(np.array([0.1, 0.2, 0.3, 0.4]), accuracy, 3) == pytest.approx(2.0)
     assert regret(np.array([0.1, 0.2, 0.4, 0.3]), accuracy, 3) == pytest.approx(0.0)
+
+
+class TestSequences:
+    WRITTEN = ("A B C", "A B", "C")
+    REFERENCES = (("A B C",), ("A C", "B B"), ("A B",))
+
+    @pytest.mark.parametrize("metric", ["phoneme_accuracy", "bleu", "chrf"])
+    def test_sums_of_statistics_give_the_tasks_score(self, metric):
+        score = score_named(metric, self.REFERENCES)
+        found = score.of_sums(score.statistics(self.WRITTEN).sum(axis=0))
+        known = {
+            **symbol_metrics(self.WRITTEN, self.REFERENCES, "phoneme"),
+            **text_metrics(self.WRITTEN, self.REFERENCES),
+        }
+        assert found == pytest.approx(known[metric])
+
+    def test_equal_models_do_not_differ(self):
+        score = score_named("phoneme_accuracy", self.REFERENCES)
+        found = paired_difference(score, [self.WRITTEN], [self.WRITTEN])
+        assert (found.mean, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+    def test_a_clearly_better_model_is(self):
+        references = [("A B C",)] * 200
+        score = score_named("phoneme_accuracy", references)
+        good = [["A B C"] * 195 + ["A B D"] * 5] * 2
+        bad = [["A B C"] * 100 + ["A D D"] * 100, ["A B C"] * 110 + ["A D D"] * 90]
+        found = paired_difference(score, good, bad)
+        assert 0.2 < found.low < found.mean < found.high < 0.45
+        assert found.p_value == 0.0
+
+    def test_the_fastest_that_is_as_good(self):
+        points = [Point(name, ms, (q,), (q,)) for name, ms, q in (("a", 1.0, 0.5), ("b", 2.0, 0.7), ("c", 3.0, 0.8))]
+        assert fastest_as_good(points, Point("", 9.0, (0.6,), (0.0,))).name == "b"
+        assert fastest_as_good(points, Point("", 9.0, (0.9,), (0.0,))).name == "c"
+
+    def test_trainings_keep_what_was_written(self, tmp_path):
+        (plan, _) = quick_plans(tmp_path)
+        space = plan.plain_space()
+        network = SpaceNetwork.of(space, space.named_genotype("plain_1x1_w16"))
+        job = SequenceTraining(network, plan.task, 0.1, 0)
+        (result,) = run_all([job], TrainingStore(tmp_path)).values()
+        task = pairs_of(plan.task)
+        assert len(result.written) == task.data.splits.sizes["test"]
+        score = score_named("phoneme_accuracy", task.data.references_of("test"))
+        assert score.of_sums(score.statistics(result.written).sum(axis=0)) == result.test["phoneme_accuracy"]
+        assert TrainingStore(tmp_path).get(job) == result
