@@ -96,7 +96,7 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
     architecture = space.architecture(space.algebra.from_key(key))
     seed = evaluation_seed(components.study.seed, key)
     with seeded(seed):
-        model = space.build(architecture.config)
+        model = space.initial(architecture.config)
     # One thread, whatever the number of workers: the sum of gradients depends on it.
     with torch_threads(1):
         validation = task.train(

@@ -39,6 +39,8 @@ class SearchSpace(ABC):
     """
 
     name: ClassVar[str]
+    starts_trained: ClassVar[bool] = False
+    """Whether :meth:`initial` and :meth:`elastic` give weights that were trained before."""
 
     def __init__(self, decisions: tuple[Decision, ...], workload: Workload) -> None:
         self.algebra = GenotypeAlgebra(decisions)
@@ -117,6 +119,10 @@ class SearchSpace(ABC):
         """Keys under which architectures compute the same function; shared for quality only,
         never for latency. By default the architecture's own key."""
         return self.keys(genotypes)
+
+    def initial(self, config: Mapping[str, Any]) -> nn.Module:
+        """The torch module with which a training starts: :meth:`build`, unless the space has trained weights."""
+        return self.build(config)
 
     def elastic(self) -> ElasticModel:
         """All networks of this space in one set of shared weights, freshly initialised under torch's current seed.

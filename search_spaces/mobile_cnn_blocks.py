@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..errors import SpaceError
 from .layer_specs import ConvSpec, LayerSpec, Shortcut
 
@@ -45,6 +47,7 @@ def make_layer(
     return LayerSpec((*convs, depthwise, ConvSpec(expanded, out_channels, relu=False)), squeeze, shortcut)
 
 
+@lru_cache(maxsize=16384)
 def make_block(
     op: str, kernel: int, se: float, skip: str, in_channels: int, out_channels: int, layers: int, stride: int
 ) -> tuple[LayerSpec, ...]:

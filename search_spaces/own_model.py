@@ -42,8 +42,9 @@ class OwnModel(GraphEncodedSpace):
       expanded channels of an inverted bottleneck. What passes and reads them shrinks, too.
     - ``<path>.kernel``: the kernel of a depthwise convolution of 5x5 or more, down to 3x3.
 
-    :meth:`elastic` starts from the given weights, channels sorted by importance. :meth:`build` gives the same
-    networks freshly initialised as the model's own code does it. :attr:`fixed` says what stays as it is, and why.
+    :meth:`elastic` and :meth:`initial` start from the given weights, channels sorted by importance. :meth:`build`
+    gives the same networks freshly initialised as the model's own code does it. :attr:`fixed` says what stays as it
+    is, and why.
 
     Costs and features are look-up tables, made from one trace of the given model.
 
@@ -58,6 +59,7 @@ class OwnModel(GraphEncodedSpace):
     """
 
     name: ClassVar[str] = "own_model"
+    starts_trained: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -143,6 +145,10 @@ class OwnModel(GraphEncodedSpace):
             replace(model, path, module)
         resize(modules, self.parts, genotype_config)
         return shrink(model, modules, self.parts, genotype_config)
+
+    def initial(self, config: Mapping[str, Any]) -> nn.Module:
+        """The config's part of the given weights, as :meth:`elastic` holds them."""
+        return self.elastic().extract(config)
 
     def elastic(self) -> ElasticOwnModel:
         """All sub-networks in the given weights, with channels sorted by importance."""

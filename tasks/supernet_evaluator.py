@@ -36,14 +36,14 @@ class SupernetEvaluator(Evaluator):
     """Trains a supernet once (Once-for-All, 1908.09791; BigNAS, 2003.11142; HAT, 2005.14187), then scores each
     architecture with its part of the weights, which takes seconds.
 
-    The scores rank architectures; they are not what the found ones reach: those are trained from scratch when the
+    The scores rank architectures; they are not what the found ones reach: those are trained by themselves when the
     search is finalised.
 
     Args:
         space: One whose networks share weights.
         task: Its data, metric and recipe.
         rule: How the supernet is trained, for example ``gnomon.tasks.weight_sharing.sandwich.Sandwich()``.
-        epochs: Of the supernet; 0 takes ``weights`` as they are.
+        epochs: Of the supernet; 0 takes ``weights``, or those with which the space starts, as they are.
         training: What differs from the task's recipe: optimiser, rates, decay; not batches and augmentation.
         quality: ``metric`` (the task's) or ``loss`` (its negative, as HAT ranks: it tells networks apart whose
             metric is equal).
@@ -69,7 +69,7 @@ class SupernetEvaluator(Evaluator):
         threads: int | None = 1,
     ) -> None:
         _check_elastic(space, task)
-        _check_numbers(epochs, calibration_batches, processes, threads, weights)
+        _check_numbers(space, epochs, calibration_batches, processes, threads, weights)
         if not isinstance(rule, TrainingRule):
             raise ConfigError(
                 "not a training rule",
@@ -267,9 +267,14 @@ def _check_elastic(space: SearchSpace, task: Task) -> None:
 
 
 def _check_numbers(
-    epochs: int, calibration_batches: int, processes: int, threads: int | None, weights: str | None
+    space: SearchSpace, epochs: int, calibration_batches: int, processes: int, threads: int | None, weights: str | None
 ) -> None:
-    least = {"epochs": 0 if weights is not None else 1, "calibration_batches": 1, "processes": 1, "threads": 1}
+    least = {
+        "epochs": 0 if weights is not None or space.starts_trained else 1,
+        "calibration_batches": 1,
+        "processes": 1,
+        "threads": 1,
+    }
     values = {"epochs": epochs, "calibration_batches": calibration_batches, "processes": processes, "threads": threads}
     for field, value in values.items():
         if value is None and field == "threads":

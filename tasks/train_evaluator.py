@@ -86,7 +86,7 @@ class TrainEvaluator(Evaluator):
     def _build(self, architecture: Architecture, seed: int) -> nn.Module:
         with seeded(derived_seed(seed)):
             try:
-                return self.space.build(architecture.config)
+                return self.space.initial(architecture.config)
             except RuntimeError as error:
                 raise TaskError(f"architecture {architecture.key} cannot be built: {error}") from error
 

@@ -16,6 +16,9 @@ from .conv import ElasticBatchNorm, ElasticConv2d, KernelSharing
 from .sizes import set_fast
 from .sorting import permute_inputs, permute_outputs, sort_channels
 
+MOST_KNOWN = 1024
+"""Specifications that a layer remembers."""
+
 
 class ElasticConvNorm(nn.Module):
     """Convolution, batch norm (unless it has a bias) and maybe an activation, of each size in ``specs``.
@@ -160,11 +163,22 @@ class ElasticLayer(nn.Module):
             kinds.setdefault(_kind(spec), []).append(spec)
         self.bodies = nn.ModuleDict({kind: ElasticBody(members, sharing) for kind, members in kinds.items()})
         self.spec = specs[0]
+        self._known: dict[int, tuple[LayerSpec, tuple[tuple[nn.Module, str, object], ...]]] = {}
 
     def resize(self, spec: LayerSpec) -> None:
-        """Becomes ``spec``."""
+        """Becomes ``spec``. The sizes of its modules are remembered by the object ``spec``."""
         set_fast(self, "spec", spec)
+        known = self._known.get(id(spec))
+        if known is not None and known[0] is spec:
+            for module, name, value in known[1]:
+                set_fast(module, name, value)
+            return
         self.body.resize(spec)
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        modules = tuple(self.body.modules())
+        sizes = tuple((m, name, vars(m)[name]) for m in modules for name in ("active", "spec") if name in vars(m))
+        self._known[id(spec)] = spec, sizes
 
     @property
     def body(self) -> ElasticBody:

@@ -33,12 +33,16 @@ def checked_size(field: str, value: int, largest: int) -> int:
 def front(tensor: torch.Tensor, *sizes: int) -> torch.Tensor:
     """The first ``sizes[d]`` entries along dimension d, as a view; ``tensor`` itself where that is all of it.
 
-    Full dimensions are not sliced: each slice makes a tensor of zeros in the backward pass.
+    It is one step in the graph of gradients, however many dimensions are cut: each makes a tensor of zeros in the
+    backward pass.
     """
-    for dimension, size in enumerate(sizes):
-        if size < tensor.shape[dimension]:
-            tensor = tensor.narrow(dimension, 0, size)
-    return tensor
+    shape = tensor.shape
+    cut = [dimension for dimension, size in enumerate(sizes) if size < shape[dimension]]
+    if not cut:
+        return tensor
+    if len(cut) == 1:
+        return tensor.narrow(cut[0], 0, sizes[cut[0]])
+    return tensor.as_strided((*sizes, *shape[len(sizes) :]), tensor.stride())
 
 
 def set_fast(module: nn.Module, name: str, value: object) -> None:
