@@ -27,7 +27,7 @@ class TestMobileCNNWithAHead(ElasticSuite):
 
 
 class TestOFAMobileNet(ElasticSuite):
-    networks = 3
+    networks = 2
     transforms_weights = True
 
     @pytest.fixture(scope="class")
@@ -42,7 +42,7 @@ class CroppingOFA(OFAMobileNet):
 
 
 class TestOFAMobileNetWithCroppedKernels(ElasticSuite):
-    networks = 3
+    networks = 2
 
     @pytest.fixture(scope="class")
     @classmethod
