@@ -11,6 +11,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ..search.setup import Components
+
 EXPORT_S = 2.5
 """Typical seconds to export one small network; see docs/measuring.md."""
 
@@ -25,8 +27,7 @@ def plan(config: DictConfig) -> dict[str, Any]:
     evaluation_s = c.evaluator.cost_hint_s()
     preparation_s = c.evaluator.preparation_hint_s()
     trained = c.evaluator.has_weights and c.finalise.enabled
-    budget = getattr(c.evaluator, "epochs", None)
-    training_s = None if evaluation_s is None or not budget else evaluation_s / budget * c.finalise.budget
+    training_s = _training_s(c, evaluation_s) if trained else None
     export_s = EXPORT_S if c.device.accepts == "onnx" else 0.0
     live = c.device.accepts != "architecture"
     phases = {
@@ -59,6 +60,15 @@ def plan(config: DictConfig) -> dict[str, Any]:
         "total_s": sum(known),
         "complete": len(known) == len(rows),
     }
+
+
+def _training_s(c: Components, evaluation_s: float | None) -> float | None:
+    """Of one full training: as evaluations are, where they are trainings, else of the space's first named network."""
+    epochs = getattr(c.evaluator, "epochs", None)
+    if epochs and evaluation_s is not None:
+        return float(evaluation_s / epochs * c.finalise.budget)
+    name = next(iter(c.space.named), None)
+    return None if name is None else c.task.cost_hint_s(c.space.build(c.space.named[name]), c.finalise.budget)
 
 
 def print_plan(config: DictConfig, *, as_json: bool) -> None:

@@ -229,5 +229,5 @@ def _check_objectives(strategy: Strategy, objective: Objective) -> None:
             f"{strategy.name} optimises {most} value at a time, and this objective has {len(objective.directions)}",
             field="strategy",
             value=strategy.name,
-            allowed="objective=mnasnet_soft or mnasnet_hard, or another strategy",
+            allowed="objective.metrics=[quality], objective=mnasnet_soft or mnasnet_hard, or another strategy",
         )

@@ -146,7 +146,7 @@ class OptunaStrategy(Strategy):
                 f"optimises one value, and this objective has {count}",
                 field="strategy",
                 value=self.name,
-                allowed="objective=mnasnet_soft or mnasnet_hard, or another strategy",
+                allowed="objective.metrics=[quality], objective=mnasnet_soft or mnasnet_hard, or another strategy",
             )
 
     # ---- Rebuilding -------------------------------------------------------------------------
