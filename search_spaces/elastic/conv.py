@@ -144,6 +144,8 @@ class ElasticConv2d(nn.Conv2d):
         return self.groups if self.groups == 1 else self.active[0] // (self.in_channels // self.groups)
 
     def _padding(self) -> tuple[int, int]:
+        if self.active[2] == self.kernels[-1]:
+            return cast("tuple[int, int]", self.padding)
         cut = (self.kernels[-1] - self.active[2]) // 2
         high, wide = (int(size) for size in self.padding)
         return high - cut * self.dilation[0], wide - cut * self.dilation[1]
@@ -187,6 +189,7 @@ class ElasticBatchNorm(nn.BatchNorm2d):
     def __init__(self, features: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
         super().__init__(features, eps, momentum)
         self.active = features
+        self._views: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def resize(self, features: int) -> None:
         """Sets the number of channels.
@@ -208,10 +211,19 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         # Read from the dictionaries: half as expensive as torch's attribute look-up, and there are many norms.
         parameters = self._parameters["weight"], self._parameters["bias"]
         statistics = self._buffers["running_mean"], self._buffers["running_var"]
-        tensors = cast("_FourTensors", (*parameters, *statistics))
+        weight, bias, mean, variance = cast("_FourTensors", (*parameters, *statistics))
         if size == self.num_features:
-            return tensors
-        return cast("_FourTensors", tuple(tensor.narrow(0, 0, size) for tensor in tensors))
+            return weight, bias, mean, variance
+        return weight.narrow(0, 0, size), bias.narrow(0, 0, size), *self._first_statistics(mean, variance, size)
+
+    def _first_statistics(
+        self, mean: torch.Tensor, variance: torch.Tensor, size: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views, kept as long as the statistics lie where they lay: no gradient flows through them."""
+        known = self._views.get(size)
+        if known is None or known[0].data_ptr() != mean.data_ptr() or known[1].data_ptr() != variance.data_ptr():
+            known = self._views[size] = mean.narrow(0, 0, size), variance.narrow(0, 0, size)
+        return known
 
     def extract(self) -> nn.BatchNorm2d:
         """A plain batch norm of the present size, with copied weights and statistics."""

@@ -36,13 +36,13 @@ def front(tensor: torch.Tensor, *sizes: int) -> torch.Tensor:
     It is one step in the graph of gradients, however many dimensions are cut: each makes a tensor of zeros in the
     backward pass.
     """
-    shape = tensor.shape
-    cut = [dimension for dimension, size in enumerate(sizes) if size < shape[dimension]]
-    if not cut:
-        return tensor
-    if len(cut) == 1:
-        return tensor.narrow(cut[0], 0, sizes[cut[0]])
-    return tensor.as_strided((*sizes, *shape[len(sizes) :]), tensor.stride())
+    shape, cut = tensor.shape, -1
+    for dimension, size in enumerate(sizes):
+        if size < shape[dimension]:
+            if cut >= 0:
+                return tensor.as_strided((*sizes, *shape[len(sizes) :]), tensor.stride())
+            cut = dimension
+    return tensor if cut < 0 else tensor.narrow(cut, 0, sizes[cut])
 
 
 def set_fast(module: nn.Module, name: str, value: object) -> None:

@@ -1,5 +1,8 @@
 """Elastic convolution, batch norm and the sorting of channels."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -180,3 +183,41 @@ def answers(model, configs, x):
 def test_what_is_wrong_is_named(action, field):
     with pytest.raises(SpaceError, match=field):
         action()
+
+
+@pytest.mark.parametrize("move", [copy.deepcopy, lambda norm: norm.double(), lambda norm: _reassigned(norm)])
+def test_statistics_are_the_modules_own_wherever_they_lie(move):
+    norm = ElasticBatchNorm(6)
+    norm.resize(4)
+    norm(torch.randn(8, 4, 3, 3))
+    moved = move(norm)
+    before = moved.running_mean.clone()
+    moved(torch.randn(8, 4, 3, 3, dtype=moved.weight.dtype) + 5)
+    assert (moved.running_mean[:4] > before[:4] + 0.2).all()
+    assert torch.equal(moved.running_mean[4:], before[4:])
+
+
+def _reassigned(norm):
+    norm.load_state_dict({name: tensor.clone() for name, tensor in norm.state_dict().items()}, assign=True)
+    return norm
+
+
+def test_what_was_selected_before_is_selected_again_also_in_a_copy():
+    space = MobileCNN((1, 8, 8), classes=3, width=0.25, blocks=2)
+    model = space.elastic().eval()
+    x = torch.randn(2, 1, 8, 8)
+    configs = [space.config(row) for row in space.sample(4, np.random.default_rng(0))]
+
+    def answers(model):
+        return [(model.select(config), model(x))[1] for config in configs]
+
+    first = answers(model)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    for answer, again in zip(first, answers(twin), strict=True):
+        assert torch.equal(answer, again)
+    assert all((answer == answer[0, 0]).all() for answer in answers(model)), "of weights that are all zero"
+    for config, answer in zip(configs, first, strict=True):
+        torch.testing.assert_close(twin.extract(config)(x), answer)
