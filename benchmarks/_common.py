@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gnomon.errors import DependencyError
 from gnomon.schema import write_json
 
 SCHEMA = "gnomon.benchmark/1"
@@ -93,7 +94,10 @@ def main_with(
         help="write one flat JSON object (without FILE: benchmarks/results/NAME.json)",
     )
     options = parser.parse_args(arguments)
-    metrics = dict(run(options))
+    try:
+        metrics = dict(run(options))
+    except DependencyError as error:
+        raise SystemExit(f"benchmark {name}: {error}") from error
     wrong = [key for key, value in metrics.items() if not (isinstance(value, (int, float)) and math.isfinite(value))]
     if wrong:
         raise SystemExit(f"benchmark {name} gave no finite number for: {', '.join(wrong)}")
