@@ -3,7 +3,8 @@
 A runtime is left out with all of its settings (threads, batch, precision, fusion); its references come from
 architectures that the scored ones are not among. Compared are Gnomon's predictor with what the other runtimes
 taught, the same without, and a line through MACs. Metrics: ``mean.<metric>`` over spaces, settings and seeds;
-``<runtime>.<metric>`` over a runtime's settings; ``<space>.<setting>.<metric>`` below them.
+``<runtime>.<metric>`` over a runtime's settings; ``<space>.family.<runtime>.<metric>`` and
+``<space>.<setting>.<metric>`` below them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .latency_few_shot import named_split
 
 SEEDS = tuple(range(10))
 SAMPLES = 10
-SPACES = {"mobile_cnn": "pool_mobile_cnn"}
+SPACES = {"mobile_cnn": "pool_mobile_cnn", "nasbench201": "pool_nasbench201"}
 
 Make = Callable[[SearchSpace], LatencyPredictor]
 
@@ -56,10 +57,11 @@ def run(quick: bool) -> dict[str, float]:
         split = named_split(option)
         for suffix, make in PREDICTORS.items():
             for setting, runtime, scores in _scores(split, make, SEEDS[:2] if quick else SEEDS):
+                below = f"{space}.family"
+                names = ("mean", runtime, f"{below}.{runtime}", f"{below}.mean", f"{space}.{setting}")
                 for metric, field in METRICS.items():
-                    value = float(getattr(scores, field))
-                    for name in ("mean", runtime, f"{space}.mean", f"{space}.{setting}"):
-                        sums[f"{name}.{metric}{suffix}"].append(value)
+                    for name in names:
+                        sums[f"{name}.{metric}{suffix}"].append(float(getattr(scores, field)))
     return {name: float(np.mean(values)) for name, values in sums.items()}
 
 

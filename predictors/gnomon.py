@@ -28,6 +28,10 @@ from .transfer import LinearTransfer, Sources, carried_over, joined
 
 FloatArray = npt.NDArray[np.float64]
 
+ROWS_PER_FEATURE = 3
+"""A shipped pool with fewer architectures than this for each of its space's features is no prior: its settings'
+weights are noise for the most part, and left-out runtimes are predicted no better with it (``pool_transfer``)."""
+
 
 class GnomonLatencyModel(LinearLatencyModel):
     """Linear in the space's features and in what runs under each of its executions."""
@@ -53,8 +57,8 @@ class GnomonPredictor(LatencyPredictor):
         space: Gives features and executions.
         bundle: Folder of what :meth:`fit` learnt before (``gnomon predictor train``), or None.
         shipped: Without a bundle, start from the pools that ship for this space (see
-            :mod:`gnomon.records.shipped`), at whatever size they were measured; where none ships,
-            from the space's structure alone.
+            :mod:`gnomon.records.shipped`), at whatever size they were measured; where none ships, or
+            none that is large enough (``ROWS_PER_FEATURE``), from the space's structure alone.
 
     Raises:
         PredictorError: If the bundle is of another predictor or space.
@@ -69,7 +73,8 @@ class GnomonPredictor(LatencyPredictor):
         if bundle is not None:
             self.restore(load_state(Path(bundle), self))
         elif shipped:
-            learnt = [self._sources_of(pool) for pool in shipped_pools(space)]
+            enough = ROWS_PER_FEATURE * len(self.basis.mean)
+            learnt = [self._sources_of(pool) for pool in shipped_pools(space) if len(pool) >= enough]
             self._learn(joined(learnt) if learnt else None)
 
     @property

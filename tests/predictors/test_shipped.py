@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from gnomon.errors import PredictorError, SchemaError
 from gnomon.predictors.features import FeatureBasis
-from gnomon.predictors.gnomon import GnomonPredictor
+from gnomon.predictors.gnomon import ROWS_PER_FEATURE, GnomonPredictor
 from gnomon.predictors.transfer import Sources, carried_over, joined
 from gnomon.records import DevicePool
 from gnomon.records.pools import save_pool
@@ -103,3 +103,10 @@ def test_what_other_runtimes_taught_at_another_size_helps(folder):
 
 def test_a_space_without_a_pool_starts_from_its_structure(folder):
     assert GnomonPredictor(NASBench201(), shipped=True).learnt_from == ()
+
+
+def test_a_pool_of_few_architectures_is_no_prior():
+    space = NASBench201()
+    (few,) = shipped_pools(space)
+    assert len(few) < ROWS_PER_FEATURE * len(GnomonPredictor(space).basis.mean)
+    assert GnomonPredictor(space, shipped=True).learnt_from == ()
