@@ -165,7 +165,14 @@ def quick_plans(folder: Path) -> tuple[Plan, ...]:
     """Both tasks, tiny; sentences of numbers in place of those that need packages."""
     path = folder / "quick_pairs.tsv"
     _write_pairs(path)
-    shared = {"supernet_epochs": 1, "limits": (0.95, 0.98), "kept": 1, "epochs": 1.0, "seeds": (0, 1), "protocol": "quick"}
+    shared = {
+        "supernet_epochs": 1,
+        "limits": (0.95, 0.98),
+        "kept": 1,
+        "epochs": 1.0,
+        "seeds": (0, 1),
+        "protocol": "quick",
+    }
     words = ("task=cmudict", "task.fractions=[0.005,0.001,0.002]", "task.decoded=null")
     text = ("task=tsv", f"task.data.path={path}", "task.vocabulary_size=300", "task.max_tokens=24")
     sizes = ((16, 24), 2, QUICK_SPACE, QUICK_SEARCH)
