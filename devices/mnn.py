@@ -22,6 +22,10 @@ from .onnx_device import OnnxDevice
 from .runner import GraphFunction, Runner
 
 CONVERT_LIMIT_S = 120.0
+
+TOLERANCE = 5e-3
+"""Accepted relative error of outputs: MNN's Winograd convolutions cost up to 0.25 % of deep networks' answers."""
+
 _INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16")
 """What MNN takes as 32-bit integers."""
 
@@ -100,6 +104,11 @@ class MNNDevice(OnnxDevice):
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         super().__init__(threads, statistic, precision, on_progress)
+
+    @property
+    def tolerance(self) -> float:
+        """See ``TOLERANCE``."""
+        return TOLERANCE
 
     @classmethod
     def unavailable(cls) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from .ranking import Verified, by_chance, rank, rank_again
 from .setup import Components, build
 from .trained_model import TrainedModel, costs_of, finished, model_id, shipped, train_one, trained_model
 from .workers import die_with
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

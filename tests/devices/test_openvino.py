@@ -68,10 +68,9 @@ def test_a_property_that_is_not_taken_is_an_error(job):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_are_obeyed(busy_threads, job, onnx_models, threads):
-    compiled = OpenVINORunner(threads).compile(job.graphs["main"])
-    assert compiled.get_property("INFERENCE_NUM_THREADS") == threads
-    # OpenVINO leaves all work to one thread while another process holds the other core.
+def test_no_more_threads_than_asked_work(busy_threads, onnx_models, threads):
+    # Maybe fewer: OpenVINO leaves all work to one thread while another process holds the other core.
+    # That it was asked for as many is test_properties_are_read_back_as_asked.
     assert 1 <= busy_threads(OpenVINODevice(), onnx_models[-1], threads, runs=1000) <= threads
 
 
