@@ -138,9 +138,10 @@ def test_load_is_generated_on_the_host(far, far_tmp, onnx_models, once):
         found.append(sum(b"gnomon.devices.load\0cpu" in each for each in words))
 
     loaded = LoadedDevice(RemoteDevice(OnnxRuntimeDevice(), **far, on_progress=look), cpu=1)
-    (result,) = loaded.measure(onnx_models[:1], once)
-    assert result.verdict != "failed", result.error
-    assert result.setting.options["load"] == {"cpu": 1, "memory": 0}
+    # Two models: the host kills its load as soon as the last one is done, perhaps before this side looks.
+    for result in loaded.measure(onnx_models[:2], unhurried(once)):
+        assert result.verdict != "failed", result.error
+        assert result.setting.options["load"] == {"cpu": 1, "memory": 0}
     assert found[0] >= 1  # another test run's may be there as well
     assert not remains(far_tmp)
 
