@@ -1,0 +1,3 @@
+"""Language modelling on text files."""
+
+from __future__ import annotations
