@@ -66,6 +66,17 @@ class SequenceTraining(Training):
         return SequenceResult(task.score(model, "validation"), test, written, seconds)
 
 
+@dataclass(frozen=True)
+class ValidatedTraining(SequenceTraining):
+    """A training that is scored on validation alone, as the task says."""
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "scored": "validation"}
+
+    def result(self, model: nn.Module, seconds: float) -> SequenceResult:
+        return SequenceResult(task_of(self.task).score(model, "validation"), seconds=seconds)
+
+
 def pairs_of(words: tuple[str, ...]) -> SequencePairs:
     """The task of these words of ``gnomon search``."""
     task = task_of(words)

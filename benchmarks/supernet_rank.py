@@ -6,7 +6,8 @@ predictor of such a mean can be expected to do better. The supernet's figure for
 with shared weights and recalibrated batch norms; ``<space>.kendall`` is the mean of its taus with the two groups, so
 that it is compared with means of as many seeds as the ceiling is, and ``<space>.ratio_to_ceiling`` is their ratio.
 ``<space>.regret_top3`` is what the best of the supernet's first three loses against the best of all, in points of
-stand-alone validation accuracy (mean of all seeds). Other rules of training stand beside it as ``<space>.<rule>.*``.
+stand-alone validation accuracy (mean of all seeds; of phonemes for ``hat``). Other rules of training stand beside it
+as ``<space>.<rule>.*``.
 
 ``step_cost_ratio``: processor seconds of a single-path step of the supernet over those of a step of the same networks
 alone, in turns, both with the fused AdamW; of either the least of several repetitions. ``step_cost_ratio_worst`` is
@@ -32,6 +33,7 @@ import numpy.typing as npt
 from scipy.stats import kendalltau
 
 from benchmarks._common import ROOT, main_with
+from benchmarks._sequences import SequenceResult, ValidatedTraining
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
 from gnomon.search_spaces import Genotypes, SearchSpace
 
@@ -48,6 +50,16 @@ TIMED_NETWORKS, TIMED_REPEATS = 12, 7
 PICTURE = ROOT / "docs" / "images" / "supernet_rank.png"
 
 
+def of_images(result: TrainingResult) -> tuple[float, float]:
+    """Validation loss in nats, and accuracy 0..1."""
+    return result.validation_loss, result.validation_accuracy
+
+
+def of_phonemes(result: SequenceResult) -> tuple[float, float]:
+    """Validation loss in nats, and accuracy 0..1 of phonemes."""
+    return result.validation["loss"], result.validation["phoneme_accuracy"]
+
+
 @dataclass(frozen=True)
 class Study:
     """One space on one task.
@@ -59,6 +71,9 @@ class Study:
         networks: Number of strata.
         epochs: Of a stand-alone training.
         rules: Words of ``gnomon search`` that choose the supernet, by name; the first is the one that is judged.
+        training: Of one network.
+        figures: Loss and accuracy of such a training.
+        accuracy: The supernet's name for it.
     """
 
     name: str
@@ -72,6 +87,9 @@ class Study:
             "single_path": ("quality=supernet_single_path", "quality.epochs=240"),
         }
     )
+    training: type[Training] = Training
+    figures: Callable[[Any], tuple[float, float]] = of_images
+    accuracy: str = "accuracy"
 
     def make_space(self) -> SearchSpace:
         """The space, with the task's input shape and classes."""
@@ -81,8 +99,24 @@ class Study:
         return make_space(compose("search", [*self.task, *self.space]).space, task_of(self.task), [])
 
 
-STUDIES = (Study("mobile_cnn", ("task=animals",), ("space=mobile_cnn", "space.width=0.25")),)
-"""The width of ``experiment=default``, and the epochs of a search's full trainings."""
+STUDIES = (
+    Study("mobile_cnn", ("task=animals",), ("space=mobile_cnn", "space.width=0.25")),
+    Study(
+        "hat",
+        ("task=cmudict", "task.fractions=[0.1,0.02,0.05]"),
+        ("space=hat",),
+        epochs=12.0,
+        rules={
+            "sandwich": ("quality=supernet", "quality.epochs=24"),
+            "single_path": ("quality=supernet_single_path", "quality.epochs=96"),
+        },
+        training=ValidatedTraining,
+        figures=of_phonemes,
+        accuracy="phoneme_accuracy",
+    ),
+)
+"""The width of ``experiment=default``, and the epochs of a search's full trainings; the space and the words of
+``experiment=cmudict``."""
 QUICK = Study(
     "mobile_cnn",
     ("task=digits",),
@@ -99,6 +133,8 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     store = TrainingStore(options.trainings)
     points: dict[str, tuple[FloatArray, FloatArray, FloatArray]] = {}
     for study in (QUICK,) if options.quick else STUDIES:
+        if options.study not in (None, study.name):
+            continue
         space = study.make_space()
         rows = stratified(space, study.networks)
         if options.only != "supernets":
@@ -111,7 +147,9 @@ def run(options: argparse.Namespace) -> dict[str, float]:
             metrics |= {f"{study.name}.{key}": value for key, value in figures.items()}
             macs = space.costs(rows).macs.astype(np.float64)
             points[study.name] = (next(iter(shared.values())).loss, alone.loss.mean(axis=0), macs)
-    if options.only is not None:
+    if options.only is not None or options.study is not None:
+        for name, value in metrics.items():
+            print(f"{name}: {value:.4g}")
         raise SystemExit(0)
     if not options.quick:
         draw(points, PICTURE)
@@ -137,7 +175,6 @@ class Alone:
 
     loss: FloatArray
     accuracy: FloatArray
-    test_accuracy: FloatArray
     seconds: float
 
 
@@ -145,32 +182,11 @@ def stand_alone(study: Study, space: SearchSpace, rows: Genotypes, store: Traini
     """Trains each network with every seed. Seeds come in turn, so that an unfinished run has all networks."""
     networks = [SpaceNetwork.of(space, row) for row in rows]
     seeds = [seed for group in GROUPS for seed in group]
-    trainings = [Training(network, study.task, study.epochs, seed) for seed in seeds for network in networks]
+    trainings = [study.training(network, study.task, study.epochs, seed) for seed in seeds for network in networks]
     results = run_all(trainings, store, processes=processes, title=study.name)
-
-    def means(figure: str) -> FloatArray:
-        return np.array([_means(study, networks, group, results, figure) for group in GROUPS])
-
-    return Alone(
-        means("validation_loss"),
-        means("validation_accuracy"),
-        means("test_accuracy"),
-        sum(result.seconds for result in results.values()),
-    )
-
-
-def _means(
-    study: Study,
-    networks: Sequence[SpaceNetwork],
-    seeds: Sequence[int],
-    results: Mapping[Training, TrainingResult],
-    figure: str,
-) -> list[float]:
-    """Of each network over a group of seeds."""
-    return [
-        float(np.mean([getattr(results[Training(network, study.task, study.epochs, seed)], figure) for seed in seeds]))
-        for network in networks
-    ]
+    found = np.array([study.figures(results[training]) for training in trainings])
+    means = found.reshape(len(GROUPS), -1, len(networks), 2).mean(axis=1)
+    return Alone(means[..., 0], means[..., 1], sum(result.seconds for result in results.values()))
 
 
 def ceiling_metrics(space: SearchSpace, rows: Genotypes, alone: Alone) -> dict[str, float]:
@@ -209,7 +225,7 @@ def supernet(study: Study, space: SearchSpace, rows: Genotypes, words: Sequence[
     assert record is not None
     return Shared(
         np.array([metrics["loss"] for metrics in found]),
-        np.array([metrics["accuracy"] for metrics in found]),
+        np.array([metrics[study.accuracy] for metrics in found]),
         record.seconds,
     )
 
@@ -333,4 +349,5 @@ def tau(first: FloatArray, second: FloatArray) -> float:
 if __name__ == "__main__":
     parser = add_arguments(argparse.ArgumentParser(description=run.__doc__))
     parser.add_argument("--only", choices=["alone", "supernets"], help="only this half of the trainings; no figures")
+    parser.add_argument("--study", choices=[study.name for study in STUDIES], help="only this one; nothing is written")
     main_with("supernet_rank", run, parser, seeds=[seed for group in GROUPS for seed in group])
