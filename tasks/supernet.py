@@ -76,7 +76,8 @@ class SupernetTrainer:
             if value < 1:
                 raise TaskError("out of range", field=f"quality.{field}", value=value, allowed="from 1")
         derived_seed(seed)
-        self.model, self.space, self.data, self.settings, self.rule = model, space, data, settings, rule
+        self.model, self.space, self.settings, self.rule = model, space, settings, rule
+        self.data = data.for_steps(epochs * data.batches_per_epoch)
         self.epochs, self.seed, self.processes = epochs, seed, processes
         self.calibration_batches = calibration_batches
         self.identity = {**identity, "rule": rule.to_dict(), "epochs": epochs, "seed": seed}
@@ -180,6 +181,7 @@ class _Session:
         if trainer.settings.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, trainer.settings.max_grad_norm)
         self._optimizer.step()
+        trainer.data.after_step(trainer.model)
         self._step += 1
         self._networks += len(lessons)
         for lesson in lessons:

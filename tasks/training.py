@@ -52,12 +52,13 @@ class Trainer:
         if not (math.isfinite(budget) and budget > 0):
             raise TaskError("not a budget", field="budget", value=budget, allowed="a positive number of epochs")
         derived_seed(seed)
-        self.model, self.data, self.settings = model, data, settings
+        self.model, self.settings = model, settings
         self.budget, self.seed = float(budget), seed
         self.identity = {**identity, "budget": self.budget, "seed": seed}
         self._steps_per_epoch = data.batches_per_epoch
         self._total_steps = max(1, round(self.budget * self._steps_per_epoch))
         self._epochs = math.ceil(self._total_steps / self._steps_per_epoch)
+        self.data = data.for_steps(self._total_steps)
         self._optimizer = make_optimizer(model, settings)
         self._average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
         self._epoch, self._step, self._seconds = 0, 0, 0.0
@@ -134,6 +135,7 @@ class Trainer:
         if self.settings.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self._optimizer.step()
+        self.data.after_step(self.model)
         self._step += 1
         if self._average is not None:
             self._average.update(self.model, self._step)

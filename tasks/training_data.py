@@ -50,6 +50,18 @@ class TrainingData(ABC):
     def score(self, model: nn.Module, split: str = "validation") -> Mapping[str, float]:
         """Metrics on a whole split, cheap enough for every epoch; at least ``metric`` and ``loss`` (nats)."""
 
+    def for_steps(self, steps: int) -> TrainingData:
+        """These data for a training of so many steps in all, where what is trained on depends on how far it is, such as
+        longer sequences at the end; a training loop asks before it begins. By default the same whatever the number."""
+        return self
+
+    def after_step(self, model: nn.Module) -> None:  # noqa: B027 - optional
+        """Called after every step of the optimiser, for example to put weights back to unit length; by default nothing.
+
+        Raises:
+            TaskError: If this cannot be done to the model.
+        """
+
     def part(self, batch: Batch, index: int, count: int) -> Batch:
         """Every ``count``-th example of a batch from ``index`` on: what one of ``count`` processes trains.
 

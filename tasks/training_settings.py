@@ -93,6 +93,18 @@ class TrainingSettings:
             _check_type(name, value, default)
         return cls(**settings)
 
+    def without_images(self) -> TrainingSettings:
+        """Itself, for data that are no images.
+
+        Raises:
+            ConfigError: If an augmentation of images is on.
+        """
+        for name in ("shift", "flip"):
+            value = getattr(self, name)
+            if value:
+                raise ConfigError("is of images", field=f"task.training.{name}", value=value, allowed="off, for text")
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON."""
         return asdict(self)

@@ -13,10 +13,14 @@ from ..history import History, Trial
 from ..pareto import crowding, ranks
 from ..problem import Problem
 from ..strategy import Proposal, Strategy
-from ._candidates import feasible_pool, known_hashes
+from ._candidates import feasible_pool, known_hashes, random_pool
+from ._solving import solved_last
 
 ATTEMPTS = 32
 """Mutants drawn for each one wanted; the first unseen feasible ones are taken."""
+
+SOLVED_AT_ONCE = 1024
+"""Random rows of which each is predicted with every choice of the decision that is solved."""
 
 
 class AgingEvolution(Strategy):
@@ -32,11 +36,15 @@ class AgingEvolution(Strategy):
         population: Trials that may become parents; so many random ones come first.
         tournament: Contestants for each parent.
         mutations: Mean number of genes that a mutation moves; at least one always does.
+        solve_last: An ordered decision that is not searched: each architecture gets the largest choice that
+            meets the latency limit, as Nemotron-Flash (2511.18890) sets the hidden size. None for none.
     """
 
     name: ClassVar[str] = "aging_evolution"
 
-    def __init__(self, population: int = 50, tournament: int = 10, mutations: float = 1.0) -> None:
+    def __init__(
+        self, population: int = 50, tournament: int = 10, mutations: float = 1.0, solve_last: str | None = None
+    ) -> None:
         if population < 2:
             raise StrategyError("too small", field="strategy.population", value=population, allowed="at least 2")
         if not 1 <= tournament <= population:
@@ -51,20 +59,37 @@ class AgingEvolution(Strategy):
         self.population = population
         self.tournament = tournament
         self.mutations = mutations
+        self.solve_last = solve_last
 
     def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:
         missing = self.population - len(history.trials)
         if missing > 0 or not history.evaluated:
             count = min(n, missing) if missing > 0 else n
-            return Proposal(feasible_pool(problem, history, n, rng).genotypes[:count])
+            return Proposal(self._random(problem, history, n, rng)[:count])
         children = self._children(problem, history, n, rng)
         if len(children) < n:
-            fill = feasible_pool(problem, history, n, rng).genotypes
+            fill = self._random(problem, history, n, rng)
             children = distinct(problem.space, np.concatenate([children, fill]))
         return Proposal(children[:n])
 
     def settings(self) -> dict[str, Any]:
-        return {"population": self.population, "tournament": self.tournament, "mutations": self.mutations}
+        settings = {"population": self.population, "tournament": self.tournament, "mutations": self.mutations}
+        return settings if self.solve_last is None else {**settings, "solve_last": self.solve_last}
+
+    def _random(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Genotypes:
+        """Unseen random rows, feasible ones first."""
+        if self.solve_last is None:
+            return feasible_pool(problem, history, n, rng).genotypes
+        rows = random_pool(problem.space, history, rng, SOLVED_AT_ONCE)
+        return self._unseen(problem, history, rows)[:n]
+
+    def _unseen(self, problem: Problem, history: History, rows: Genotypes) -> Genotypes:
+        """Distinct unseen rows, feasible ones first; each with its last decision solved."""
+        if self.solve_last is not None:
+            rows = solved_last(problem, rows, self.solve_last)
+        rows = distinct(problem.space, rows, known_hashes(problem.space, history))
+        infeasible = problem.violation(rows) > 0
+        return rows[np.argsort(infeasible, kind="stable")]
 
     def _children(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Genotypes:
         """Unseen mutants of tournament winners, feasible ones first."""
@@ -72,9 +97,7 @@ class AgingEvolution(Strategy):
         alive = history.evaluated[-self.population :]
         parents = np.stack([t.genotype for t in alive])[self._winners(alive, n * ATTEMPTS, rng)]
         rate = min(1.0, self.mutations / len(space.decisions))
-        children = distinct(space, space.mutate(parents, rng, rate), known_hashes(space, history))
-        infeasible = problem.violation(children) > 0
-        return children[np.argsort(infeasible, kind="stable")][:n]
+        return self._unseen(problem, history, space.mutate(parents, rng, rate))[:n]
 
     def _winners(self, alive: tuple[Trial, ...], count: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
         """Positions in ``alive`` of the winners of ``count`` tournaments."""

@@ -9,6 +9,7 @@ from gnomon.search.inner_loop import evolve
 from gnomon.search.pareto import hypervolume, non_dominated
 from gnomon.search.strategies._acquisition import Acquisition
 from gnomon.search.strategies._candidates import feasible_pool
+from gnomon.search.strategies._solving import solved_last
 from gnomon.search.strategies._surrogate import UpperGaussianProcess
 from gnomon.search.strategies.aging_evolution import AgingEvolution
 from gnomon.search.strategies.nsga2 import NSGA2
@@ -42,6 +43,31 @@ def test_feasible_named_networks_lead():
 def test_only_feasible_rows_where_there_are_enough(factory):
     search = run(factory, pareto_problem(), 60)
     assert max(t.violation for t in search.history.trials) <= 0
+
+
+def test_a_decision_that_is_solved_last_is_as_large_as_the_limit_allows():
+    problem = pareto_problem()
+    search = run(lambda: AgingEvolution(population=12, tournament=4, solve_last="width0"), problem, 40)
+    column = problem.space.algebra.index["width0"]
+    largest = len(problem.space.decisions[column].choices) - 1
+    for row in (trial.genotype for trial in search.history.trials):
+        assert problem.violation(row[None])[0] <= 0
+        if row[column] < largest:
+            wider = row.copy()
+            wider[column] += 1
+            assert problem.violation(wider[None])[0] > 0
+
+
+def test_the_smallest_choice_where_none_meets_the_limit():
+    problem = pareto_problem(limit_ms=1e-6)
+    rows = solved_last(problem, problem.space.sample(8, np.random.default_rng(0)), "width0")
+    assert not rows[:, problem.space.algebra.index["width0"]].any()
+
+
+@pytest.mark.parametrize("decision", ["op0", "depth", "width9"])
+def test_what_cannot_be_solved_is_named(decision):
+    with pytest.raises(StrategyError, match=r"strategy.solve_last.*width0"):
+        propose(AgingEvolution(solve_last=decision), pareto_problem(), History(()), 4)
 
 
 def test_a_needle_of_a_feasible_region_is_found():
