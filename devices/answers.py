@@ -37,15 +37,19 @@ class Input(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def constant(self) -> int | None: ...
 
 
 def random_input(spec: Input, seed: int = 0) -> Array:
-    """An array that depends on the input's name, shape and dtype, and on ``seed``, only.
+    """An array that depends on the input's name, shape and dtype, and on ``seed``, only; or all its constant.
 
     Floats are standard normal, integers 0 or 1 (valid as token indices of any vocabulary), booleans true.
     """
     rng = np.random.default_rng((crc32(f"{spec.name}{spec.shape}{spec.dtype}".encode()), seed))
     kind = np.dtype(spec.dtype)
+    if spec.constant is not None:
+        return np.full(spec.shape, spec.constant, dtype=kind)
     if np.issubdtype(kind, np.floating):
         return rng.standard_normal(spec.shape).astype(kind)
     if np.issubdtype(kind, np.bool_):

@@ -18,11 +18,12 @@ from .protocol import Protocol
 
 @dataclass(frozen=True)
 class TensorJob(Record):
-    """One input of a graph: shape with the batch dimension, numpy dtype name."""
+    """One input of a graph, as :class:`~gnomon.search_spaces.TensorSpec`."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    constant: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ModelJob(Record):
         """The job that times ``deployable``."""
         graphs = {
             name: GraphJob(
-                tuple(TensorJob(t.name, t.shape, t.dtype) for t in graph.inputs),
+                tuple(TensorJob(t.name, t.shape, t.dtype, t.constant) for t in graph.inputs),
                 graph.outputs,
                 None if graph.onnx_path is None else str(graph.onnx_path.resolve()),
             )

@@ -74,6 +74,7 @@ class OnnxDevice(LocalDevice):
         return self.prepare(reference_deployable(part / "reference.onnx"), part)
 
     def prepare(self, deployable: Deployable, folder: Path) -> ModelJob:
+        deployable = deployable.called
         modules = {name: _fresh(graph) for name, graph in deployable.graphs.items() if graph.module is not None}
         exported = _exported(deployable, folder, modules)
         job = ModelJob.of(exported)

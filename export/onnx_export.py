@@ -206,7 +206,7 @@ def example_inputs(
     """Random inputs on the module's device, axes named in ``sizes`` at that length.
 
     Other dynamic axes are at least 2 long: torch.export takes a length of 1 for a constant.
-    Integer inputs are 0 or 1, valid for any vocabulary or flag.
+    Integer inputs are 0 or 1, valid for any vocabulary or flag. Inputs with a constant are that.
     """
     import torch
 
@@ -223,7 +223,9 @@ def example_inputs(
             sizes.get(spec.dynamic_axes[axis], max(length, 2)) if axis in spec.dynamic_axes else length
             for axis, length in enumerate(spec.shape)
         ]
-        if dtype.is_floating_point:
+        if spec.constant is not None:
+            tensor = torch.full(shape, spec.constant, dtype=dtype)
+        elif dtype.is_floating_point:
             tensor = torch.randn(shape, generator=generator).to(dtype)
         else:
             tensor = torch.randint(0, 2, shape, generator=generator).to(dtype)

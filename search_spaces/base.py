@@ -9,6 +9,7 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -150,9 +151,7 @@ class SearchSpace(ABC):
         workload = workload or self.workload
         graph = self.module_graph(architecture.config)
         if workload.batch != self.workload.batch:
-            inputs = tuple(
-                TensorSpec(t.name, (workload.batch, *t.shape[1:]), t.dtype, t.dynamic_axes) for t in graph.inputs
-            )
+            inputs = tuple(replace(tensor, shape=(workload.batch, *tensor.shape[1:])) for tensor in graph.inputs)
             graph = Graph(inputs, graph.outputs, graph.module, graph.onnx_path)
         return Deployable(architecture.key, workload, {"main": graph}, architecture=architecture)
 

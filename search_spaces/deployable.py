@@ -7,7 +7,7 @@ feeding states back. The latency of a deployable is the latency of its plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A graph input: shape with the batch dimension, numpy dtype name, axes that may vary."""
+    """A graph input: shape with the batch dimension, numpy dtype name, axes that may vary.
+
+    ``constant`` is the value of every element where inputs are made up, for timing and checks: of inputs for
+    which not any value will do, such as a position. None for random ones.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
     dynamic_axes: Mapping[int, str] = field(default_factory=dict)
+    constant: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,12 @@ class Deployable:
     graphs: Mapping[str, Graph]
     plan: tuple[Call, ...] = (Call("main"),)
     architecture: Architecture | None = None
+
+    @cached_property
+    def called(self) -> Deployable:
+        """Without the graphs that the plan never calls, which nobody needs to prepare."""
+        graphs = {call.graph: self.graphs[call.graph] for call in self.plan}
+        return self if len(graphs) == len(self.graphs) else replace(self, graphs=graphs)
 
     @cached_property
     def id(self) -> str:
