@@ -20,9 +20,8 @@ def ring_of(x: torch.Tensor, slots: int) -> torch.Tensor:
 
 def put_in_ring(ring: torch.Tensor, row: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
     """``ring`` ``(B, ..., W, D)`` with ``row`` ``(B, ..., 1, D)`` as its token number ``position`` (1,)."""
-    slots = ring.shape[-2]
-    here = torch.arange(slots, device=ring.device) == torch.remainder(position, slots)
-    return torch.where(here[:, None], row, ring)
+    slot = torch.remainder(position, ring.shape[-2]).expand(row.shape)
+    return ring.scatter(-2, slot, row)
 
 
 def tokens_in_ring(position: torch.Tensor, slots: int) -> torch.Tensor:
