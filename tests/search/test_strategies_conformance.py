@@ -3,6 +3,7 @@
 import pytest
 
 from gnomon.search.strategies.aging_evolution import AgingEvolution
+from gnomon.search.strategies.integer_program import IntegerProgram
 from gnomon.search.strategies.nsga2 import NSGA2
 from gnomon.search.strategies.optuna_cmaes import OptunaCmaEs
 from gnomon.search.strategies.optuna_sampler import OptunaStrategy
@@ -22,6 +23,12 @@ class TestAgingEvolution(StrategySuite):
     @pytest.fixture
     def strategy_factory(self):
         return lambda: AgingEvolution(population=12, tournament=4)
+
+
+class TestIntegerProgram(StrategySuite):
+    @pytest.fixture
+    def strategy_factory(self):
+        return IntegerProgram
 
 
 class TestNSGA2(StrategySuite):
