@@ -78,7 +78,7 @@ class SuperLanguageModel(LanguageModel, ElasticModel):
             for network in menu.longest()
             for name, operator in zip(places(network), network, strict=True)
         }
-        self.shared = nn.ModuleDict({name: Branch(operators[name]) for name in sorted(operators)})
+        self.shared = nn.ModuleDict({name: Branch(operators[name], first.skips) for name in sorted(operators)})
         self._spec_of = spec_of
         self._select(first)
 
@@ -114,8 +114,10 @@ class SuperLanguageModel(LanguageModel, ElasticModel):
             raise SpaceError("no shared weights for this network", field="config", value=missing or spec.width)
         return names
 
-    def _branches(self) -> list[Branch]:
+    def each_branch(self) -> list[Branch]:
+        """Of the selected network, in order."""
         return [cast(Branch, self.shared[name]) for name in self._selected]
 
-    def _named_branches(self) -> list[tuple[str, Branch]]:
+    def named_branches(self) -> list[tuple[str, Branch]]:
+        """See :meth:`LanguageModel.named_branches`."""
         return [(f"shared.{name}", cast(Branch, branch)) for name, branch in self.shared.items()]

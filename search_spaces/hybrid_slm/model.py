@@ -145,9 +145,9 @@ class LanguageModel(nn.Module):
         """Of every matrix of the branches, see :meth:`Mixer.roles`; the embedding is added to the hidden state and read
         by the output layer row by row: both are ``reads`` of rows."""
         found: dict[str, Role] = {"embedding.weight": "reads", "head.weight": "reads"}
-        for number, branch in enumerate(self.each_branch()):
+        for prefix, branch in self.named_branches():
             body = cast("Mixer | SwiGLU", branch.body)
-            found |= {f"branches.{number}.body.{name}": role for name, role in body.roles().items()}
+            found |= {f"{prefix}.body.{name}": role for name, role in body.roles().items()}
         return found
 
     def scaled_embedding(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -182,3 +182,7 @@ class LanguageModel(nn.Module):
     def each_branch(self) -> list[Branch]:
         """The branches, in order."""
         return [cast(Branch, branch) for branch in self.branches]
+
+    def named_branches(self) -> list[tuple[str, Branch]]:
+        """With the prefixes of their parameters; of shared weights all of them, run or not."""
+        return [(f"branches.{number}", branch) for number, branch in enumerate(self.each_branch())]
