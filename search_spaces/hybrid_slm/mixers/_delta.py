@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ._recurrent import carried, chunked, unchunked
+from ._recurrent import carried, chunked, decays_between, unchunked
 
-CHUNK = 64
+CHUNK = 32
 """Tokens of a chunk: a power of two."""
 
 
@@ -38,21 +38,18 @@ def delta_rule(
     """
     tokens = queries.shape[1]
     queries, keys, values = (chunked(x, CHUNK) for x in (queries, keys, values))
-    rate = chunked(beta, CHUNK)[..., None]
-    learning, seen = rate * (keys @ keys.transpose(-1, -2)), queries @ keys.transpose(-1, -2)
-    read_keys, kept_keys, kept = rate * keys, keys, None
+    rate = chunked(beta, CHUNK)
+    learning, seen = rate[..., None] * (keys @ keys.transpose(-1, -2)), queries @ keys.transpose(-1, -2)
+    read_keys, kept_keys, kept = keys, keys, torch.eye(keys.shape[-1], device=keys.device)
     if log_decay is not None:
         since = chunked(log_decay, CHUNK).cumsum(dim=-1)
-        between = decays_between(since)
+        between, grown = decays_between(since), since.exp()[..., None]
         learning, seen = learning * between, seen * between
-        grown = since.exp()[..., None]
-        queries, read_keys = queries * grown, read_keys * grown
-        kept_keys, kept = keys * between[..., -1, :, None], grown[..., -1:, :]
-    solved = unit_lower_inverse(learning.tril(-1))
-    written, read = solved @ (rate * values), solved @ read_keys
-    across = kept_keys.transpose(-1, -2)
-    identity = torch.eye(keys.shape[-1], device=keys.device)
-    before, last = carried((identity if kept is None else identity * kept) - across @ read, across @ written)
+        queries, read_keys = queries * grown, keys * grown
+        kept_keys, kept = keys * between[..., -1, :, None], kept * grown[..., -1:, :]
+    solved = unit_lower_inverse(learning.tril(-1)) * rate[..., None, :]
+    written, read, across = solved @ values, solved @ read_keys, kept_keys.transpose(-1, -2)
+    before, last = carried(kept - across @ read, across @ written)
     outputs = queries @ before + seen.tril() @ (written - read @ before)
     return unchunked(outputs, tokens), last
 
@@ -78,17 +75,6 @@ def delta_step(
     error = value[:, :, None] - key[:, :, None] @ state
     following = state + key[..., None] * (beta[..., None, None] * error)
     return (query[:, :, None] @ following)[:, :, 0], following
-
-
-def decays_between(since: torch.Tensor) -> torch.Tensor:
-    """Decay from each token of a chunk (columns) to each (rows) ``(..., S, S)``; 0 from later ones.
-
-    Args:
-        since: Sums of logarithms from the beginning of the chunk ``(..., S)``.
-    """
-    later = torch.ones(since.shape[-1], since.shape[-1], dtype=torch.bool, device=since.device).triu(1)
-    # Masked before the exponential, which could overflow there.
-    return (since[..., :, None] - since[..., None, :]).masked_fill(later, -torch.inf).exp()
 
 
 def unit_lower_inverse(strict: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,9 @@ Shapes: B sequences, T tokens, H heads, N chunks of S tokens, K features of a ke
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch._higher_order_ops.scan import scan
@@ -61,6 +64,29 @@ class HeadNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON) * self.weight
 
 
+class Decay(nn.Module):
+    """What a head keeps of its state, after Mamba2 (Dao and Gu, 2405.21060): the longer a token's step, the less.
+
+    Args:
+        heads: Number of heads.
+    """
+
+    PARAMETERS: ClassVar[int] = 2
+    """Of a head."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        steps = torch.empty(heads).uniform_(math.log(1e-3), math.log(1e-1)).exp()
+        # The inverse of softplus, so that steps are these where the projection is 0.
+        self.step_bias = nn.Parameter(steps + (-(-steps).expm1()).log())
+        self.log_rate = nn.Parameter(torch.empty(heads).uniform_(1.0, 16.0).log())
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One number a head ``(..., H)`` to the logarithm of what is kept, and the step, likewise."""
+        steps = functional.softplus(x + self.step_bias)
+        return -self.log_rate.exp() * steps, steps
+
+
 def unit(x: torch.Tensor) -> torch.Tensor:
     """Vectors of length 1 along the last axis."""
     return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + EPSILON)
@@ -79,6 +105,17 @@ def unchunked(x: torch.Tensor, tokens: int) -> torch.Tensor:
     return x.movedim(1, 3).flatten(1, 2)[:, :tokens]
 
 
+def decays_between(since: torch.Tensor) -> torch.Tensor:
+    """Decay from each token of a chunk (columns) to each (rows) ``(..., S, S)``; 0 from later ones.
+
+    Args:
+        since: Sums of logarithms from the beginning of the chunk ``(..., S)``.
+    """
+    later = torch.ones(since.shape[-1], since.shape[-1], dtype=torch.bool, device=since.device).triu(1)
+    # Masked before the exponential, which could overflow there.
+    return (since[..., :, None] - since[..., None, :]).masked_fill(later, -torch.inf).exp()
+
+
 def carried(transitions: torch.Tensor, updates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """States of ``state = transition @ state + update`` from zero, chunk by chunk.
 
@@ -92,7 +129,7 @@ def carried(transitions: torch.Tensor, updates: torch.Tensor) -> tuple[torch.Ten
     if torch.compiler.is_exporting():
         return _carried_by_scan(transitions, updates)
     # A Python loop: eager scans are slower, and this one is of one small product a chunk.
-    batch, heads, chunks = transitions.shape[:3]
+    batch, heads = transitions.shape[:2]
     by_chunk = transitions.transpose(0, 2).flatten(1, 2), updates.transpose(0, 2).flatten(1, 2)
     states = [torch.zeros_like(by_chunk[1][0])]
     for transition, update in zip(by_chunk[0].unbind(), by_chunk[1].unbind(), strict=True):
