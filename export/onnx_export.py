@@ -243,7 +243,8 @@ def _dynamic_shapes(inputs: tuple[TensorSpec, ...], module: nn.Module) -> tuple[
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         return tuple(shapes)
     first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
-    return (*shapes[:first], tuple(shapes[first:]))
+    rest = tuple(shapes[first:])
+    return (*shapes[:first], rest) if rest else tuple(shapes)
 
 
 def check_interface(proto: ModelProto, inputs: tuple[TensorSpec, ...], outputs: tuple[str, ...], name: str) -> None:
