@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 
 from ..sizes import MixerSizes, Work
-from ._attending import Rotary, attend, causal_bias, check_heads, linear, split_heads
+from ._attending import Rotary, attend, attend_fused, causal_bias, check_heads, linear, split_heads
 from .base import Mixer, Role, State, StateSpec
 
 
@@ -29,6 +29,11 @@ class Attention(Mixer):
         self.out = linear(sizes.inner, sizes.width)
         self.rotary = Rotary(sizes.head_size, sizes.max_length)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        positions = torch.arange(x.shape[1], device=x.device)
+        mixed: torch.Tensor = self.out(attend_fused(*self._projected(x, positions), self.visible(positions)))
+        return mixed
+
     def prefill(self, x: torch.Tensor) -> tuple[torch.Tensor, State]:
         positions = torch.arange(x.shape[1], device=x.device)
         queries, keys, values = self._projected(x, positions)
@@ -38,6 +43,10 @@ class Attention(Mixer):
         queries, key, value = self._projected(x[:, None], position)
         keys, values = torch.cat([state[0], key], dim=2), torch.cat([state[1], value], dim=2)
         return self.out(attend(queries, keys, values, None))[:, 0], (keys, values)
+
+    def visible(self, positions: torch.Tensor) -> torch.Tensor | None:
+        """What each token sees ``(T, T)`` or ``(H, T, T)``; None for itself and all before."""
+        return None
 
     def _projected(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries ``(B, H, T, D)``, keys and values ``(B, K, T, D)``."""

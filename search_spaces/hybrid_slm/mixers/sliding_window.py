@@ -31,6 +31,9 @@ class SlidingWindow(Attention):
         if sizes.window < 1:
             raise SpaceError("sees nothing", field="window", value=sizes.window, allowed="1 or more")
 
+    def visible(self, positions: torch.Tensor) -> torch.Tensor:
+        return causal_bias(positions, self.sizes.window) == 0
+
     def prefill(self, x: torch.Tensor) -> tuple[torch.Tensor, State]:
         positions, window = torch.arange(x.shape[1], device=x.device), self.sizes.window
         queries, keys, values = self._projected(x, positions)
