@@ -81,6 +81,10 @@ class StridedSparseAttention(Attention):
         visible = (local | own) & (positions[:, None] >= positions)
         return torch.where(visible, 0.0, MASKED)[:, None]
 
+    def visible(self, positions: torch.Tensor) -> torch.Tensor:
+        shared = self.sizes.heads // self.sizes.kv_heads
+        return (self._bias(positions)[:, 0] == 0).repeat_interleave(shared, dim=0)
+
     def _ring_bias(self, position: torch.Tensor) -> torch.Tensor:
         """``(W,)``: while the block of ``position`` is not full, the ring holds the rest of one that is too old."""
         block = block_size(self.sizes)
