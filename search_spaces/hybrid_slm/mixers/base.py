@@ -19,6 +19,9 @@ State: TypeAlias = tuple[torch.Tensor, ...]
 
 Role: TypeAlias = Literal["reads", "writes"]
 
+PROJECTIONS = {"queries": "q", "keys": "k", "values": "v", "out": "out"}
+"""Layers by what they do, see :meth:`Mixer.projections`."""
+
 
 @dataclass(frozen=True)
 class StateSpec:
@@ -95,6 +98,16 @@ class Mixer(nn.Module, ABC):
         """
 
     # ---- What a mixer may refine ---------------------------------------------------------------
+
+    def projections(self) -> dict[str, torch.Tensor]:
+        """Weights ``(out, in)``, or rows of them, that do what those of attention do: ``queries``, ``keys``, ``values``
+        of all heads, one head after the other, and ``out``. From these a mixer begins that replaces another one.
+
+        By default the layers ``q``, ``k``, ``v`` and ``out``, as far as there are such; none may be named so that does
+        something else.
+        """
+        layers = {role: getattr(self, name, None) for role, name in PROJECTIONS.items()}
+        return {role: layer.weight for role, layer in layers.items() if isinstance(layer, nn.Linear)}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, T, C)`` to the same: :meth:`prefill` where nobody asks for the state."""

@@ -95,5 +95,9 @@ class GatedDeltaNet(Mixer):
     def _kept(cls, sizes: MixerSizes) -> int:
         return sizes.inner * (3 * (KERNEL - 1) + sizes.head_size)
 
+    def projections(self) -> dict[str, torch.Tensor]:
+        queries, keys, values = self.inputs.weight[: 3 * self.sizes.inner].chunk(3)
+        return {"queries": queries, "keys": keys, "values": values, "out": self.out.weight}
+
     def roles(self) -> dict[str, Role]:
         return {"inputs.weight": "reads", "out.weight": "writes"}
