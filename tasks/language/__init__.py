@@ -1,3 +1,1 @@
-"""Language modelling on text files."""
-
-from __future__ import annotations
+"""Language modelling: texts in files, tokenizers, windows, bits per byte, recall, and the task that trains on them."""

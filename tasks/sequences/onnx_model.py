@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import TaskError
+from ..onnx_session import Arrays, opened, run
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 READERS = ("encoder", "prefill")
 STEP = "step"
 DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(double)": np.float64}
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class OnnxSequenceToSequence:
     def __init__(self, folder: Path | str, threads: int = 1) -> None:
         folder = Path(folder)
         reader, step = _files(folder)
-        self._reader, self._step = _session(reader, threads), _session(step, threads)
+        self._reader, self._step = opened(reader, threads), opened(step, threads)
         self._inputs = {node.name: node for node in self._step.get_inputs()}
         self._outputs = [node.name for node in self._step.get_outputs()]
         if "tokens" not in self._inputs or "logits" not in self._outputs:
@@ -83,7 +82,7 @@ class OnnxSequenceToSequence:
         """See :meth:`SequenceToSequence.start`."""
         (node,) = self._reader.get_inputs()
         names = [output.name for output in self._reader.get_outputs()]
-        read = dict(zip(names, _run(self._reader, {node.name: source.cpu().numpy()}), strict=True))
+        read = dict(zip(names, run(self._reader, {node.name: source.cpu().numpy()}), strict=True))
         known: Arrays = {name: self._of_one_beam(name, array) for name, array in read.items()}
         missing = [name for name in self._inputs if name not in known and name != "tokens"]
         known.update({name: self._empty(name, len(source)) for name in missing})
@@ -94,7 +93,7 @@ class OnnxSequenceToSequence:
         import torch
 
         given = {"tokens": tokens.cpu().numpy()[:, None], **state.arrays}
-        results = dict(zip(self._outputs, _run(self._step, given), strict=True))
+        results = dict(zip(self._outputs, run(self._step, given), strict=True))
         logits = torch.from_numpy(results["logits"][:, 0])
         following = {self._feeds[name]: array for name, array in results.items() if name != "logits"}
         return logits, OnnxState({**state.arrays, **following})
@@ -138,34 +137,3 @@ def _next_name(output: str, inputs: Mapping[str, Any], path: Path) -> str:
         if output.startswith("next_") and name in inputs:
             return name
     raise TaskError(f"{path} gives {output}, which no step takes", field="inputs", value=list(inputs))
-
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # ONNX Runtime's own exceptions have no common base but Exception.
-        raise TaskError(f"cannot load {path}: {_first_line(error)}") from error
-
-
-def _run(session: Any, given: Arrays) -> list[npt.NDArray[Any]]:
-    names = {node.name for node in session.get_inputs()}
-    try:
-        results: list[npt.NDArray[Any]] = session.run(None, {name: given[name] for name in names})
-    except Exception as error:
-        raise TaskError(
-            f"the exported model cannot run: {_first_line(error)}",
-            field="inputs",
-            value={name: array.shape for name, array in given.items()},
-            hint="Tokens must be within the vocabulary, and sentences no longer than the model's longest.",
-        ) from error
-    return results
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigError, TaskError
 from ...records import Evaluation
 from ..base import Progress, Task
+from ..cost_hint import training_hint_s
 from ..splits import check_fractions
 from ..training_settings import TrainingSettings
 from .pairs import PairSource
@@ -76,7 +75,7 @@ class SequencePairs(Task):
                 allowed="a class of gnomon.tasks.sequences.sources",
             )
         self.name, self.source = data.name, data
-        self.training = _without_images(TrainingSettings.of(training))
+        self.training = TrainingSettings.of(training).without_images()
         self.metric = _metric(metric, data.unit)
         self.fractions, self.split_seed = check_fractions(fractions), split_seed
         self.vocabulary_size, self.shared_vocabulary = vocabulary_size, shared_vocabulary
@@ -234,26 +233,7 @@ class SequencePairs(Task):
 
     def cost_hint_s(self, model: nn.Module, budget: float) -> float:
         """Times a few steps and one validation pass of a copy of ``model``."""
-        from ..training import Trainer
-
-        data, trial, seconds = self.training_data(), copy.deepcopy(model), []
-        for steps in (2, 2, 10):  # The first is a warm-up.
-            start, start_busy = time.perf_counter(), time.process_time()
-            part = steps / data.batches_per_epoch
-            Trainer(trial, data, self.training, budget=part, seed=0, identity={}).run()
-            # Of a busy machine the processor's time, of several threads the clock's.
-            seconds.append(min(time.perf_counter() - start, time.process_time() - start_busy))
-        per_step = max(0.0, (seconds[2] - seconds[1]) / 8)
-        validation = max(0.0, seconds[1] - 2 * per_step)
-        return budget * (data.batches_per_epoch * per_step + validation)
-
-
-def _without_images(settings: TrainingSettings) -> TrainingSettings:
-    for name in ("shift", "flip"):
-        value = getattr(settings, name)
-        if value:
-            raise ConfigError("is of images", field=f"task.training.{name}", value=value, allowed="off, for sequences")
-    return settings
+        return training_hint_s(model, self.training_data(), self.training, budget)
 
 
 def _metric(metric: str | None, unit: str) -> str:

@@ -84,8 +84,14 @@ class Tokenizer:
         return made
 
 
-def subword_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+def subword_tokenizer(texts: Iterable[str], size: int, *, exact: bool = False) -> Tokenizer:
     """Byte-pair encoding (1508.07909) over bytes, learned from ``texts``: no text is unknown to it.
+
+    Args:
+        texts: What it learns from.
+        size: Number of tokens, special ones and the 256 bytes included.
+        exact: Decoding gives every character back. Otherwise a space is put before the first word, so that it is the
+            same token as within a sentence, and characters take Unicode's composed forms.
 
     Raises:
         ConfigError: If ``size`` has no room for the special tokens and 256 bytes.
@@ -95,11 +101,14 @@ def subword_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
         raise ConfigError("too small", field="task.vocabulary_size", value=size, allowed=f"from {least}")
     library = _library()
     backend = library.Tokenizer(library.models.BPE())
-    backend.normalizer = library.normalizers.NFC()
-    backend.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = library.decoders.Sequence(
-        [library.decoders.ByteLevel(), library.decoders.Strip(content=" ", left=1, right=0)]
-    )
+    backend.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=not exact)
+    if exact:
+        backend.decoder = library.decoders.ByteLevel()
+    else:
+        backend.normalizer = library.normalizers.NFC()
+        backend.decoder = library.decoders.Sequence(
+            [library.decoders.ByteLevel(), library.decoders.Strip(content=" ", left=1, right=0)]
+        )
     trainer = library.trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=list(SPECIAL_TOKENS),

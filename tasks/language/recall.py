@@ -1,0 +1,188 @@
+"""Associative recall: keys with values at the beginning, their values asked for far behind.
+
+After Arora et al. ("Zoology", 2312.04927), in the characters of ordinary text, with text in between: ``k=Q;x=B;`` ...
+text ... ``x=B;k=Q;``, where the model has to write the ``B`` and the ``Q`` behind ``x=`` and ``k=``. Chance is 1/26. A
+model that only sees a window has no way to know values that are further away than its layers' windows reach together.
+
+Shapes: B sequences, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from string import ascii_lowercase, ascii_uppercase
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import ConfigError, DataError
+from ...search_spaces.sequence import BEGIN
+from ..torch_state import derived_seed
+from .prepared import Ids
+from .text_tokenizer import TextTokenizer
+
+GIVEN, TEXT, ANSWER = range(3)
+"""What a token of a sequence is."""
+
+Flags = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What is asked.
+
+    Args:
+        distances: Tokens of text between the last pair and the first question, each scored apart.
+        pairs: Of a sequence; all are asked for, in another order.
+        key_length: Characters of a key.
+        sequences: That are scored at each distance.
+        share: Of the windows in training that hold pairs and questions; of their tokens only the text and the
+            answers are learned. Distances there are random, short ones as often as long ones.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    distances: tuple[int, ...]
+    pairs: int = 8
+    key_length: int = 1
+    sequences: int = 64
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        wanted = self.distances
+        _check("distances", list(wanted), bool(wanted) and min(wanted) >= 1, "numbers of tokens from 1")
+        _check("distances", list(wanted), len(set(wanted)) == len(wanted), "different numbers")
+        _check("key_length", self.key_length, 1 <= self.key_length <= 4, "1 to 4")
+        most = 26**self.key_length
+        _check("pairs", self.pairs, 1 <= self.pairs <= most, f"1 to {most}, as many as there are keys")
+        _check("sequences", self.sequences, self.sequences >= 1, "from 1")
+        _check("share", self.share, 0 <= self.share <= 1, "0 to 1")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any] | Recall | None) -> Recall | None:
+        """Settings from a config node; None for no such test.
+
+        Raises:
+            ConfigError: If a key is unknown or missing, or a value of the wrong type or out of range.
+        """
+        if settings is None or isinstance(settings, Recall):
+            return settings
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(settings) - set(known))
+        if unknown or "distances" not in settings:
+            raise ConfigError(
+                "unknown key" if unknown else "distances are missing",
+                field="task.recall",
+                value=unknown or dict(settings),
+                allowed=known,
+            )
+        try:
+            distances = tuple(int(distance) for distance in settings["distances"])
+            return cls(**{**settings, "distances": distances})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"wrong type: {error}", field="task.recall", value=dict(settings), allowed=known
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON."""
+        return {**asdict(self), "distances": list(self.distances)}
+
+    @property
+    def block(self) -> int:
+        """Tokens of one pair or question."""
+        return self.key_length + 3
+
+    def length(self, distance: int) -> int:
+        """Tokens of a scored sequence, its last answer included."""
+        return 1 + 2 * self.pairs * self.block + distance
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest scored sequence."""
+        return self.length(max(self.distances))
+
+
+class RecallSequences:
+    """Makes sequences of pairs, text and questions.
+
+    Args:
+        recall: What is asked.
+        tokenizer: Each character becomes the token that it is by itself.
+    """
+
+    def __init__(self, recall: Recall, tokenizer: TextTokenizer) -> None:
+        self.recall = recall
+        self._token = {c: tokenizer.encode(c)[0] for c in f"{ascii_lowercase}{ascii_uppercase}=;"}
+
+    def scored(self, text: Ids, distance: int, seed: int) -> tuple[Rows, Flags]:
+        """Sequences ``(sequences, length)`` and which of their tokens are answers; always the same for a seed.
+
+        Args:
+            text: A stream from which what lies in between is taken.
+            distance: Tokens between the last pair and the first question.
+            seed: Of all that is random.
+
+        Raises:
+            DataError: If there is not enough text.
+        """
+        if len(text) <= distance:
+            raise DataError(
+                "too little text", field="task.recall.distances", value=distance, allowed=f"below {len(text)}"
+            )
+        rng = np.random.default_rng(derived_seed(seed, distance, self.recall.pairs))
+        rows, answers = [], []
+        for _ in range(self.recall.sequences):
+            ids, flags = self._episode(text, self.recall.pairs, distance, rng)
+            rows.append([BEGIN, *ids])
+            answers.append([False, *(flag == ANSWER for flag in flags)])
+        return np.array(rows, dtype=np.int64), np.array(answers)
+
+    def trained(self, text: Ids, length: int, rng: np.random.Generator) -> tuple[Rows, Flags]:
+        """One window ``(length,)`` full of such sequences, and which of its tokens are to be learned."""
+        ids: list[int] = []
+        flags: list[int] = []
+        while len(ids) < length:
+            pairs = int(rng.integers(1, self.recall.pairs + 1))
+            room = length - len(ids) - 2 * pairs * self.recall.block
+            if room < 1:
+                ids += _text(text, length - len(ids), rng)
+                flags += [TEXT] * (length - len(flags))
+                break
+            # Uniform in its logarithm: what is near is learned first.
+            distance = int(np.exp(rng.uniform(0.0, np.log(room))))
+            more, kinds = self._episode(text, pairs, distance, rng)
+            ids, flags = ids + more, flags + kinds
+        return np.array(ids, dtype=np.int64), np.array([flag != GIVEN for flag in flags])
+
+    def _episode(self, text: Ids, pairs: int, distance: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+        """Pairs, text, questions; and what each token is."""
+        numbers = rng.choice(26**self.recall.key_length, size=pairs, replace=False).tolist()
+        values = rng.integers(0, 26, size=pairs).tolist()
+        blocks = [self._pair(number, value) for number, value in zip(numbers, values, strict=True)]
+        asked = rng.permutation(pairs).tolist()
+        given = [token for block in blocks for token in block]
+        questions = [token for i in asked for token in blocks[i]]
+        question = [GIVEN] * (self.recall.block - 2) + [ANSWER, GIVEN]
+        ids = given + _text(text, distance, rng) + questions
+        return ids, [GIVEN] * len(given) + [TEXT] * distance + question * pairs
+
+    def _pair(self, number: int, value: int) -> list[int]:
+        """Tokens of ``key=VALUE;``."""
+        key = "".join(ascii_lowercase[number // 26**i % 26] for i in range(self.recall.key_length))
+        return [self._token[c] for c in f"{key}={ascii_uppercase[value]};"]
+
+
+def _text(text: Ids, length: int, rng: np.random.Generator) -> list[int]:
+    start = int(rng.integers(0, len(text) - length + 1))
+    found: list[int] = text[start : start + length].tolist()
+    return found
+
+
+def _check(name: str, value: Any, valid: bool, allowed: str) -> None:
+    if not valid:
+        raise ConfigError("out of range", field=f"task.recall.{name}", value=value, allowed=allowed)
