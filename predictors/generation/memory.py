@@ -43,8 +43,8 @@ def peak_bytes(spec: LanguageModelSpec, phase: Phase, length: int, batch: int = 
     """Estimate of the most that a call holds at once: weights, states, and the widest operator's results.
 
     A step reads its states and writes new ones beside them, as caches grow by concatenation; a prefill only writes.
-    Of an operator that attends, the scores count twice (before and after softmax; of a linear mixer, what stands in their place). The runtime's own memory, and what
-    it sets aside for reuse, come on top.
+    Of an operator that attends, the scores count twice (before and after softmax; of a linear mixer, what stands in
+    their place). The runtime's own memory, and what it sets aside for reuse, come on top.
 
     Args:
         spec: The model.

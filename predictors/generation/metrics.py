@@ -54,7 +54,10 @@ def generation_metrics(prefill: Measurement, step: Measurement) -> GenerationMet
     workload = step.setting.workload
     if prefill.setting.workload.batch != workload.batch:
         raise PredictorError(
-            "another batch than the step's", field="batch", value=prefill.setting.workload.batch, allowed=workload.batch
+            "another batch than the step's",
+            field="batch",
+            value=prefill.setting.workload.batch,
+            allowed=str(workload.batch),
         )
     return GenerationMetrics(
         time_to_first_token_ms(prefill),

@@ -11,15 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ...errors import PredictorError
 from ...records.measurement import Measurement
-from ...search_spaces import Workload
+from ...search_spaces import Deployable, Workload
+from ...search_spaces.hybrid_slm.interface import graphs
 from ...search_spaces.hybrid_slm.specs import LanguageModelSpec, Operator
 from .metrics import call_ms
 from .operator_table import Entry, OperatorTable, TableSource
 from .parts import Part, base_part, neighbours, operator_part, part_macs
 from .work import Phase, checked_phase
+
+if TYPE_CHECKING:
+    from torch import nn
 
 COPIES = 8
 
@@ -39,6 +44,18 @@ class TableModel:
     spec: LanguageModelSpec
     workload: Workload
     part: Part
+
+    def deployable(self) -> Deployable:
+        """What a device runs: one call of the phase's graph, with fresh weights."""
+        made, plan = graphs(self.spec, self.workload, self._module)
+        called = {call.graph for call in plan}
+        return Deployable(self.name, self.workload, {name: made[name] for name in called}, plan)
+
+    def _module(self, graph: str) -> nn.Module:
+        from ...search_spaces.hybrid_slm.graphs import graph_modules
+        from ...search_spaces.hybrid_slm.model import LanguageModel
+
+        return graph_modules(LanguageModel(self.spec))[graph]
 
 
 @dataclass(frozen=True)
