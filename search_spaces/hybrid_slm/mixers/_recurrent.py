@@ -92,10 +92,19 @@ def unit(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + EPSILON)
 
 
+def chunk_count(tokens: int, size: int) -> int:
+    """Chunks of ``size`` tokens that hold ``tokens``; when exporting, one more.
+
+    The exporter asks whether there is one chunk, to know how tensors lie in memory, and then takes the answer for all
+    lengths. With two at least it need not ask.
+    """
+    return (tokens + size - 1) // size + int(torch.compiler.is_exporting())
+
+
 def chunked(x: torch.Tensor, size: int) -> torch.Tensor:
     """``(B, T, H, ...)`` to ``(B, H, N, S, ...)``, where zeros fill the last chunk."""
     batch, tokens, *rest = x.shape
-    chunks = (tokens + size - 1) // size
+    chunks = chunk_count(tokens, size)
     padded = functional.pad(x, [0, 0] * len(rest) + [0, chunks * size - tokens])
     return padded.reshape(batch, chunks, size, *rest).movedim(3, 1).contiguous()
 

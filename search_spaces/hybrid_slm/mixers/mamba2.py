@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ..sizes import MixerSizes, Work
 from ._attending import linear
-from ._recurrent import EPSILON, Decay, ShortConvolution, decays_between
+from ._recurrent import EPSILON, Decay, ShortConvolution, chunk_count, decays_between
 from .base import Mixer, Role, State, StateSpec
 
 KERNEL = 4
@@ -140,7 +140,7 @@ def decayed_attention(
         Outputs ``(B, T, H, V)``, and the state after the last token ``(B, K, H, V)``.
     """
     tokens, heads, size = values.shape[1:]
-    chunks = (tokens + CHUNK - 1) // CHUNK
+    chunks = chunk_count(tokens, CHUNK)
     queries, keys, values, log_decay = (_in_chunks(x, chunks) for x in (queries, keys, values.flatten(2), log_decay))
     since = log_decay.cumsum(dim=2).transpose(2, 3)  # (B, N, H, S)
     between = decays_between(since)
