@@ -12,7 +12,8 @@ Shapes: B sequences, T tokens, P tokens so far, K KV heads, D features of a head
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import ClassVar, TypeAlias
 
 import torch
 
@@ -56,9 +57,12 @@ class StridedSparseAttention(Attention):
             torch.cat([state[3], value.index_select(1, owner)[:, 0]], dim=1),
         )
         rows, hidden = self._older_rows(older[0].shape[1], position)
-        keys, values = (torch.cat([near, far[:, rows]], dim=2) for near, far in zip(local, older, strict=True))
-        bias = torch.cat([self._ring_bias(position).expand(len(rows), -1), hidden], dim=1)
-        return self.out(attend(queries, keys, values, bias[:, None, None]))[:, 0], (*local, *older)
+        # Flat rows are one Gather of whole rows; a table of them would be transposed, gathered and transposed again.
+        keys, values = (far.index_select(1, rows.flatten()).unflatten(1, rows.shape) for far in older)
+        mixed = _attend_both(
+            queries, (local[0], keys), (local[1], values), (self._ring_bias(position), hidden[:, None])
+        )
+        return self.out(mixed), (*local, *older)
 
     # ---- Who sees what -------------------------------------------------------------------------
 
@@ -141,6 +145,22 @@ class StridedSparseAttention(Attention):
 def block_size(sizes: MixerSizes) -> int:
     """Tokens of a block: an eighth of the window, at least one."""
     return max(1, sizes.window // LOCAL_BLOCKS)
+
+
+_Two: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+
+
+def _attend_both(queries: torch.Tensor, keys: _Two, values: _Two, biases: _Two) -> torch.Tensor:
+    """One softmax over two lots of keys that are not copied together: queries ``(B, H, 1, D)`` to ``(B, H D)``.
+
+    Keys and values are ``(B, K, M, D)``; biases broadcast to ``(B, K, H / K, M)``.
+    """
+    rows = queries.unflatten(1, (keys[0].shape[1], -1)).flatten(2, 3) * (1.0 / math.sqrt(queries.shape[-1]))
+    scores = [rows @ each.transpose(-1, -2) + bias for each, bias in zip(keys, biases, strict=True)]
+    shares = torch.softmax(torch.cat(scores, dim=-1), dim=-1)
+    first = keys[0].shape[2]
+    mixed: torch.Tensor = shares[..., :first] @ values[0] + shares[..., first:] @ values[1]
+    return mixed.flatten(1)
 
 
 def _check(sizes: MixerSizes) -> None:
