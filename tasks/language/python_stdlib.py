@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import sysconfig
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ LICENCE = "PSF-2.0, with the licences of incorporated software (docs.python.org/
 SUFFIXES = (".py", ".rst", ".md")
 """Of source and documentation. Other text files of an installation are data of tests and of the build."""
 NOT_PYTHONS_OWN = ("site-packages", "dist-packages", "__pycache__")
+TESTS = ("test", "tests", "idle_test")
 TOPICS = "pydoc_data/topics.py"
 """The language reference as a dictionary of texts: read as texts."""
 
@@ -38,35 +40,38 @@ class PythonStdlib(TextSource):
     tests: bool = True
 
     def load(self) -> TextData:
-        root = Path(sysconfig.get_paths()["stdlib"])
-        texts, unreadable = {}, 0
-        for path in self._files(root):
-            try:
-                texts[path.relative_to(root).as_posix()] = path.read_bytes().decode("utf-8")
-            except UnicodeDecodeError:
-                unreadable += 1
-            except OSError as error:
-                raise DataError(f"cannot read {path}: {error}") from error
-        texts |= _topics()
-        names = sorted(texts)
-        chosen = within_limit(names, [len(texts[name].encode()) for name in names], self.max_bytes)
-        if not chosen:
+        root, topics = Path(sysconfig.get_paths()["stdlib"]), _topics()
+        sizes = {name: (root / name).stat().st_size for name in self._files(root)}
+        sizes |= {name: len(text.encode()) for name, text in topics.items()}
+        names = sorted(sizes)
+        chosen = [names[i] for i in within_limit(names, [sizes[name] for name in names], self.max_bytes)]
+        texts = {name: topics[name] if name in topics else _read(root / name) for name in chosen}
+        kept = {name: text for name, text in texts.items() if text is not None}
+        if not kept:
             raise DataError("holds no file", field="task.data.max_bytes", value=self.max_bytes, allowed="more, or null")
-        kept = tuple(names[i] for i in chosen)
         source = f"standard library of {platform.python_implementation()} {platform.python_version()}"
-        return TextData(kept, tuple(texts[name] for name in kept), source, LICENCE, unreadable)
+        return TextData(tuple(kept), tuple(kept.values()), source, LICENCE, len(texts) - len(kept))
 
-    def _files(self, root: Path) -> list[Path]:
+    def _files(self, root: Path) -> list[str]:
+        """Paths below the library's folder."""
         found = []
-        for path in root.rglob("*"):
-            parts = path.relative_to(root).parts
-            is_ours = path.suffix in SUFFIXES and not any(part in NOT_PYTHONS_OWN for part in parts)
-            is_test = any(part in ("test", "tests", "idle_test") for part in parts[:-1])
-            if is_ours and (self.tests or not is_test) and "/".join(parts) != TOPICS and path.is_file():
-                found.append(path)
+        for folder, folders, files in os.walk(root):
+            folders[:] = [name for name in folders if name not in NOT_PYTHONS_OWN and (self.tests or name not in TESTS)]
+            place = Path(folder).relative_to(root)
+            found += [(place / name).as_posix() for name in files if Path(name).suffix in SUFFIXES]
         if not found:
             raise DataError(f"{root} holds no source files", hint="Install Python's standard library as files.")
-        return found
+        return [name for name in found if name != TOPICS]
+
+
+def _read(path: Path) -> str | None:
+    """A file's text; None if it is not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from error
 
 
 def _topics() -> dict[str, str]:
