@@ -25,6 +25,7 @@ class ModelMetadata(Record):
         task: Identity of the task: name, splits, data hash.
         labels: Class names in the order of the outputs.
         preprocessing: What turns a raw example into the model's input, normalisation included.
+        interface: How the graphs of a model that has several fit together: states, which output feeds which input.
         version: The gnomon that wrote it.
     """
 
@@ -34,6 +35,7 @@ class ModelMetadata(Record):
     task: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    interface: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
     def props(self) -> dict[str, str]:

@@ -106,7 +106,13 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
         raise TaskError("training ended without a quality", field=task.metric, value=validation.quality)
     card = ModelCard(
         name=model_id(key),
-        metadata=ModelMetadata(architecture, task.identity(), task.labels, task.preprocessing),
+        metadata=ModelMetadata(
+            architecture,
+            task.identity(),
+            task.labels,
+            task.preprocessing,
+            space.interface(architecture.config),
+        ),
         metric=task.metric,
         validation={task.metric: validation.quality, **validation.metrics},
         training={"budget": validation.budget, "budget_unit": validation.budget_unit, "seed": seed},
@@ -114,7 +120,8 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
     )
     config = OmegaConf.to_yaml(OmegaConf.create(dict(components.config)))
     deployable, modules = space.deployable(architecture.config), space.graph_modules(model)
-    exported = export_model(deployable, model, folder, card, config=config, modules=modules, assets=task.assets())
+    assets = {**space.model_files(architecture.config), **task.assets()}
+    exported = export_model(deployable, model, folder, card, config=config, modules=modules, assets=assets)
     files = exported.card.files
     test = task.score(exported.path, "test")
     trained = TrainedModel(key, recipe(components), validation, test, files=files, max_abs_error=exported.max_abs_error)

@@ -137,6 +137,14 @@ class SearchSpace(ABC):
         """The modules of a trained model's graphs, by the graph names of :meth:`deployable`; they share its weights."""
         return {"main": model}
 
+    def interface(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """How graphs of an exported model fit together, as JSON for its metadata; empty where one is all there is."""
+        return {}
+
+    def model_files(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Texts by file name that go into a model's folder beside its weights; by default none."""
+        return {}
+
     def module_graph(self, config: Mapping[str, Any]) -> Graph:
         """The single graph of an image model: ``input`` to ``output``, free batch size."""
         return Graph(
