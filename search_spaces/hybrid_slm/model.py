@@ -101,7 +101,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.spec = spec
         self.embedding = nn.Embedding(spec.vocabulary, spec.width)
-        nn.init.normal_(self.embedding.weight, std=spec.width**-0.5 if spec.tied else 1.0)
+        nn.init.normal_(self.embedding.weight, std=spec.width**-0.5)
         self.meta = nn.Parameter(torch.randn(spec.meta_tokens, spec.width)) if spec.meta_tokens else None
         self.branches = nn.ModuleList(Branch(operator, spec.skips) for operator in spec.operators)
         self.norm = nn.RMSNorm(spec.width, eps=1e-6)
@@ -151,9 +151,9 @@ class LanguageModel(nn.Module):
         return found
 
     def scaled_embedding(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Vectors of about unit size a feature."""
+        """Vectors of about unit size a feature, from rows of about unit length, tied to the output layer or not."""
         vectors: torch.Tensor = self.embedding(tokens)
-        return vectors * self.spec.width**0.5 if self.spec.tied else vectors
+        return vectors * self.spec.width**0.5
 
     def embedded(self, tokens: torch.Tensor) -> torch.Tensor:
         """Meta tokens and the tokens' vectors ``(B, M + T, C)``."""
