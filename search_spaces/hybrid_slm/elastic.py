@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -18,6 +18,14 @@ from ...errors import SpaceError
 from ..elastic import ElasticModel
 from .model import Branch, LanguageModel
 from .specs import FFN, LanguageModelSpec, Operator
+
+
+class Networks(Protocol):
+    """What shared weights are made for."""
+
+    def longest(self) -> list[list[Operator]]:
+        """Operators of networks that together have every branch there is."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class SuperLanguageModel(LanguageModel, ElasticModel):
     """
 
     def __init__(
-        self, first: LanguageModelSpec, menu: Menu, spec_of: Callable[[Mapping[str, Any]], LanguageModelSpec]
+        self, first: LanguageModelSpec, menu: Networks, spec_of: Callable[[Mapping[str, Any]], LanguageModelSpec]
     ) -> None:
         super().__init__(replace(first, operators=()))
         operators = {

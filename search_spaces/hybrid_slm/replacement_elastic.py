@@ -1,0 +1,98 @@
+"""A trained language model with every replacement of its mixers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from ..elastic.replaceable import Place, ReplaceableModel
+from .conversion import take_projections
+from .elastic import SuperLanguageModel, places
+from .mixers import Mixer
+from .model import Branch, LanguageModel
+from .specs import LanguageModelSpec, Operator
+
+
+class ReplaceableLanguageModel(SuperLanguageModel, ReplaceableModel):
+    """A parent and its replacements, each in a branch of its own with the parent's norm.
+
+    Replacements begin with the projections of the mixer that they replace, as far as they have such; what else they
+    have is initialised under torch's current seed.
+
+    Args:
+        parent: Whose weights are copied.
+        uniform: Networks that together have every branch, the parent's spec first.
+        spec_of: The network of a config.
+        replaced: By decision, the number of the operator that it replaces.
+        trained: Which parameters training may change, see :func:`leave_trainable`.
+    """
+
+    def __init__(
+        self,
+        parent: LanguageModel,
+        uniform: Sequence[LanguageModelSpec],
+        spec_of: Callable[[Mapping[str, Any]], LanguageModelSpec],
+        replaced: Mapping[str, int],
+        trained: str,
+    ) -> None:
+        super().__init__(uniform[0], _AllOf(uniform), spec_of)
+        self._names = [places(spec.operators) for spec in uniform]
+        self._replaced, self._trained = dict(replaced), trained
+        self._copy(parent)
+
+    def places(self) -> dict[str, Place]:
+        """See :meth:`ReplaceableModel.places`. Replacements are called by their branches."""
+        found = {}
+        for decision, number in self._replaced.items():
+            original, *others = (names[number] for names in self._names)
+            bodies = {name: self._branch(name).body for name in others if name != original}
+            found[decision] = Place(self._branch(original).body, bodies)
+        return found
+
+    def start(self, config: Mapping[str, Any]) -> LanguageModel:
+        """See :meth:`ReplaceableModel.start`."""
+        return leave_trainable(self.extract(config), self._trained)
+
+    def _branch(self, name: str) -> Branch:
+        return cast(Branch, self.shared[name])
+
+    def _copy(self, parent: LanguageModel) -> None:
+        """Everything that the parent has, and of it what replacements can use."""
+        own = parent.state_dict()
+        self.load_state_dict({name: own.get(name, tensor) for name, tensor in self.state_dict().items()})
+        for number, branch in enumerate(parent.each_branch()):
+            for names in self._names:
+                mine = self._branch(names[number])
+                if names[number] == self._names[0][number]:
+                    mine.load_state_dict(branch.state_dict())
+                else:
+                    _begin(mine, branch)
+
+
+class _AllOf:
+    """A menu of given networks."""
+
+    def __init__(self, specs: Sequence[LanguageModelSpec]) -> None:
+        self._specs = specs
+
+    def longest(self) -> list[list[Operator]]:
+        return [list(spec.operators) for spec in self._specs]
+
+
+def _begin(branch: Branch, source: Branch) -> None:
+    """A replacement's branch: norm and router of the source, and its projections."""
+    branch.norm.load_state_dict(source.norm.state_dict())
+    if branch.router is not None and source.router is not None:
+        branch.router.load_state_dict(source.router.state_dict())
+    take_projections(cast(Mixer, branch.body), cast(Mixer, source.body))
+
+
+def leave_trainable(model: LanguageModel, trained: str) -> LanguageModel:
+    """Sets which parameters ask for gradients, in place: ``all``, or only those of ``mixers``: not feed-forwards,
+    norms, routers, meta tokens, embedding and output layer (Jet-Nemotron freezes what is not attention)."""
+    if trained == "mixers":
+        bodies = (branch.body for branch in model.each_branch() if branch.mixer is not None)
+        kept = {id(parameter) for body in bodies for parameter in body.parameters()}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in kept)
+    return model
