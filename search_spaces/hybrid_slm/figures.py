@@ -147,6 +147,18 @@ class Figures:
         genes = self._genes(genotypes)
         return np.sum([np.broadcast_to(part.counts(genes).sum(axis=1), len(genotypes)) for part in self._parts], axis=0)
 
+    def operator_sums(self, genotypes: Genotypes, figures: FloatArray) -> FloatArray:
+        """Sums over the operators of each network ``(N, G)`` of any figures of operators, listed for all kinds and
+        sizes ``(K, *AXES, G)`` as in :func:`~gnomon.search_spaces.hybrid_slm.work.work_table`."""
+        genes = self._genes(genotypes)
+        total = np.zeros((len(genotypes), figures.shape[-1]))
+        for part in self._parts:
+            counts = np.broadcast_to(part.counts(genes), (len(genotypes), len(figures)))
+            rows, kinds = np.nonzero(counts)
+            sizes = [genes[part.own.get(name, name)][rows] for name in AXES]
+            np.add.at(total, rows, figures[(kinds, *sizes)] * counts[rows, kinds, None])
+        return total
+
     # ---- Sums ------------------------------------------------------------------------------------
 
     def _total(self, genotypes: Genotypes) -> FloatArray:
