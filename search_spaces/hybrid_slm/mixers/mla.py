@@ -117,6 +117,10 @@ class LatentAttention(Mixer):
     def roles(self) -> dict[str, Role]:
         return {"q.weight": "reads", "down.weight": "reads", "out.weight": "writes"}
 
+    def projections(self) -> dict[str, torch.Tensor]:
+        # Its queries have rotated features of their own, and there are no keys or values of heads to take.
+        return {"out": self.out.weight}
+
 
 def latent_size(sizes: MixerSizes) -> int:
     """Features of the latent of a token: as many as keys and values of ``kv_heads`` heads."""
