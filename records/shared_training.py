@@ -43,6 +43,7 @@ class SharedTraining(Record):
         losses: Mean training loss of each epoch (of all networks, weighted as they were learnt).
         choices: How often each choice was trained.
         identity: What the training was, as JSON.
+        errors: Of parts that learnt by themselves, by name: the mean training loss of each epoch.
     """
 
     SCHEMA: ClassVar[str] = "gnomon.shared_training/1"
@@ -57,3 +58,4 @@ class SharedTraining(Record):
     losses: tuple[float, ...] = ()
     choices: tuple[ChoiceCount, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

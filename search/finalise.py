@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import StudyError
 from ..records import Evaluation, Measurement, ModelRow
 from ..records.store import MeasurementStore
+from ..tasks import Evaluator
 from .history import History, Trial
 from .log_file import log_file
 from .measuring import measure_all
@@ -142,6 +143,8 @@ def _train_all(components: Components, keys: Sequence[str], on_model: OnModel | 
 
 def _train_in_child(config: Mapping[str, Any], key: str) -> None:
     components = build(config)
+    if type(components.evaluator).initial is not Evaluator.initial:
+        components.evaluator.prepare(components.study.path, seed=components.study.seed)  # there already: loads it
     with log_file(components.study.path):
         train_one(components, key)
 

@@ -19,6 +19,7 @@ from ..errors import StudyError, TaskError
 from ..records import Evaluation
 from ..schema import Record, read_json, write_json
 from ..search_spaces import Deployable
+from ..tasks import Evaluator
 from .deployment import deploy, is_rounded
 from .loop import evaluation_seed
 from .setup import Components
@@ -58,6 +59,8 @@ def recipe(components: Components) -> str:
     """Digest of what a full training depends on besides the architecture."""
     parts: list[Any] = [components.finalise.budget, components.study.seed]
     parts += [components.task.identity(), components.space.spec()]
+    if type(components.evaluator).initial is not Evaluator.initial:
+        parts.append(components.evaluator.identity())
     if is_rounded(components.device):
         setting = components.device.setting(components.space.workload)
         parts += [setting.device, setting.precision, setting.options]
@@ -96,7 +99,9 @@ def _train_and_export(components: Components, key: str, folder: Path) -> Trained
     architecture = space.architecture(space.algebra.from_key(key))
     seed = evaluation_seed(components.study.seed, key)
     with seeded(seed):
-        model = space.initial(architecture.config)
+        model = components.evaluator.initial(architecture)
+        if model is None:
+            model = space.initial(architecture.config)
     # One thread, whatever the number of workers: the sum of gradients depends on it.
     with torch_threads(1):
         validation = task.train(

@@ -146,6 +146,11 @@ class Evaluator(ABC):
     def identity(self) -> dict[str, Any]:
         """What makes evaluations comparable, as JSON."""
 
+    def initial(self, architecture: Architecture) -> nn.Module | None:
+        """The module with which a full training of an architecture starts, once :meth:`prepare` was called; None, by
+        default, for what the space starts with. Deterministic."""
+        return None
+
     def cost_hint_s(self) -> float | None:
         """Rough seconds of one evaluation, for ``--plan``; None if unknown."""
         return None

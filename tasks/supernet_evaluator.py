@@ -14,10 +14,10 @@ from ..records import Evaluation
 from ..records.shared_training import SharedTraining
 from ..search_spaces import Architecture, SearchSpace
 from .base import Evaluator, Progress, Task
+from .recipe import changed_recipe
 from .supernet_files import load_supernet, save_supernet
 from .torch_state import derived_seed, seeded, torch_threads
 from .train_evaluator import check_same_input
-from .training_settings import TrainingSettings
 from .weight_sharing.rule import TrainingRule
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 FOLDER = "supernet"
 """In the study's folder."""
-OF_THE_DATA = ("batch_size", "label_smoothing", "shift", "flip")
-"""Parts of a recipe that are the task's own."""
 QUALITIES = ("metric", "loss")
 
 
@@ -81,7 +79,7 @@ class SupernetEvaluator(Evaluator):
             raise ConfigError("unknown choice", field="quality.quality", value=quality, allowed=QUALITIES)
         self.space, self.task, self.rule = space, task, rule
         self.supernet_epochs, self.quality = epochs, quality
-        self.recipe = _recipe(task, training or {})
+        self.recipe = changed_recipe(task, training or {}, "quality.training")
         self.weights = None if weights is None else Path(weights).absolute()
         self.calibration_batches, self.processes, self.threads = calibration_batches, processes, threads
         self._model: ElasticModel | None = None
@@ -283,22 +281,6 @@ def _check_numbers(
             raise ConfigError(
                 "out of range", field=f"quality.{field}", value=value, allowed=f"integers from {least[field]}"
             )
-
-
-def _recipe(task: Task, changes: Mapping[str, Any]) -> TrainingSettings:
-    """The task's recipe with changes.
-
-    Raises:
-        ConfigError: If a change is unknown, out of range, or the task's own affair.
-    """
-    for name in OF_THE_DATA:
-        if name in changes:
-            raise ConfigError(
-                "is the task's", field=f"quality.training.{name}", value=changes[name], allowed=f"task.training.{name}"
-            )
-    own = getattr(task, "training", None)
-    base = own if isinstance(own, TrainingSettings) else TrainingSettings()
-    return type(base).of({**base.to_dict(), **changes})
 
 
 def _fill(model: ElasticModel, tensors: Mapping[str, Any], source: str) -> None:
