@@ -54,7 +54,7 @@ class GatedLinearAttention(Mixer):
         return self._written(output, gates), (matrix,)
 
     def _projected(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Queries, keys ``(..., H, K)``, values ``(..., H, V)``, logarithms of decays like keys, gates ``(..., H V)``."""
+        """Queries, keys ``(..., H, K)``, values ``(..., H, V)``, log decays like keys, gates ``(..., H V)``."""
         heads, inner = self.sizes.heads, self.sizes.inner
         queries, keys, values, gates, low = self.inputs(x).split([inner // 2, inner // 2, inner, inner, RANK], dim=-1)
         log_decay = functional.logsigmoid(self.decay(low)) / TEMPERATURE
