@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from ..workload import Workload
 from . import interface
 from .figures import Figures, Part
 from .options import (
+    DECISIONS,
     DEFAULT_LENGTH,
     DEFAULT_VOCABULARY,
     check_fits,
@@ -33,13 +35,18 @@ from .options import (
     checked_workload,
     model_spec,
 )
-from .specs import LanguageModelSpec
+from .specs import FFN, LanguageModelSpec, Operator
 from .work import reads, work_table
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from .elastic import Menu, SuperLanguageModel
     from .model import LanguageModel
+
+FRAME = ("width", "tied", "meta_tokens", "exit_after", "skips")
+"""Options that surround the operators, or shape them all."""
+ARGUMENTS = {decision: argument for argument, decision in DECISIONS.items()}
 
 MOST_ENUMERATED = 200_000
 """Networks up to which they are counted one by one."""
@@ -103,6 +110,11 @@ class LanguageModelSpace(SearchSpace):
     def shortened(self, genotypes: Genotypes) -> Genotypes:
         """At most ``max_operators`` operators, in place."""
 
+    @property
+    def most_layers(self) -> int:
+        """Mixers of a network at most, ``max_operators`` aside."""
+        return self.max_operators
+
     # ---- The contract --------------------------------------------------------------------------------
 
     def arguments(self) -> dict[str, Any]:
@@ -139,6 +151,38 @@ class LanguageModelSpace(SearchSpace):
         from .model import LanguageModel
 
         return LanguageModel(self.spec_of(config))
+
+    def elastic(self) -> SuperLanguageModel:
+        """See :meth:`SearchSpace.elastic`: every mixer at every place.
+
+        Raises:
+            SpaceError: If networks differ in width, or in what surrounds the operators.
+        """
+        from .elastic import SuperLanguageModel
+
+        for name, choices in self.options.choices().items():
+            if name in FRAME and len(choices) > 1:
+                raise SpaceError("shared weights need one choice", field=f"space.{ARGUMENTS[name]}", value=choices)
+        last = np.array([self.algebra.cardinalities], dtype=GENE_DTYPE) - 1
+        return SuperLanguageModel(self.spec_of(self.config(self.canonical(last)[0])), self._menu(), self.spec_of)
+
+    def _menu(self) -> Menu:
+        from .elastic import Menu
+
+        inner = {name: choices for name, choices in self.options.choices().items() if name not in FRAME}
+        constants = {name: choices[0] for name, choices in self.options.choices().items()}
+        most_ffns = max(int(count) for count in self._arguments["ffns"])
+        operators: dict[Operator, None] = {}
+        for values in itertools.product(*inner.values()):
+            choices = {**constants, **dict(zip(inner, values, strict=True))}
+            if (choices["width"] // choices["head_size"]) % choices["kv_heads"] == 0:
+                layers = [(kind, 1, {}) for kind in self.mixers]
+                made = model_spec(choices, layers, self.vocabulary, self.max_length).operators
+                operators |= dict.fromkeys(made)
+        mixers, ffns = ([each for each in operators if (each.kind == FFN) is is_ffn] for is_ffn in (False, True))
+        return Menu(
+            tuple(mixers), tuple(ffns) if most_ffns else (), min(self.most_layers, self.max_operators), most_ffns
+        )
 
     def graph_modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """See :meth:`SearchSpace.graph_modules`.

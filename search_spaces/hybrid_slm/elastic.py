@@ -63,9 +63,16 @@ def places(operators: Iterable[Operator]) -> list[str]:
         else:
             mixers, ffns = mixers + 1, 0
         what = operator.kind.rpartition(".")[2]
-        digest = sha256(operator.to_json().encode()).hexdigest()[:6]
+        digest = sha256(repr(_identity(operator)).encode()).hexdigest()[:6]
         names.append(f"m{mixers}f{ffns}_{what}_{digest}")
     return names
+
+
+def _identity(operator: Operator) -> tuple[object, ...]:
+    """What makes its weights another's: heads and windows are nothing to a feed-forward."""
+    if operator.kind == FFN:
+        return operator.sizes.width, operator.ffn_width, operator.fan_in
+    return operator.kind, operator.sizes
 
 
 class SuperLanguageModel(LanguageModel, ElasticModel):

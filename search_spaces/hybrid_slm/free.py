@@ -88,6 +88,11 @@ class HybridSLMFree(LanguageModelSpace):
             layers.append(Layer(of["mixer"], of["ffns"], {name: of[name] for name in APART}))
         return layers
 
+    @property
+    def most_layers(self) -> int:
+        """See :meth:`LanguageModelSpace.most_layers`."""
+        return int(self._depths[-1])
+
     def shortened(self, genotypes: Genotypes) -> Genotypes:
         """See :meth:`LanguageModelSpace.shortened`."""
         genes = [("layers", len(self._depths))]

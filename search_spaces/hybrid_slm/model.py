@@ -9,10 +9,12 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ...errors import SpaceError
 from .ffn import SwiGLU
 from .mixers import Mixer, State, mixer_class
+from .mixers._attending import linear
 from .mixers.base import Role
 from .specs import FFN, LanguageModelSpec, Operator
 
@@ -106,10 +108,7 @@ class LanguageModel(nn.Module):
         self.branches = nn.ModuleList(Branch(operator, spec.skips) for operator in spec.operators)
         self.norm = nn.RMSNorm(spec.width, eps=1e-6)
         self.exit_norm = nn.RMSNorm(spec.width, eps=1e-6) if spec.exit_after else None
-        self.head = nn.Linear(spec.width, spec.vocabulary, bias=False)
-        nn.init.normal_(self.head.weight, std=spec.width**-0.5)
-        if spec.tied:
-            self.head.weight = self.embedding.weight
+        self.head = None if spec.tied else linear(spec.width, spec.vocabulary)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits ``(B, T, V)`` of the token after each of ``tokens`` ``(B, T)``."""
@@ -144,7 +143,9 @@ class LanguageModel(nn.Module):
     def roles(self) -> dict[str, Role]:
         """Of every matrix of the branches, see :meth:`Mixer.roles`; the embedding is added to the hidden state and read
         by the output layer row by row: both are ``reads`` of rows."""
-        found: dict[str, Role] = {"embedding.weight": "reads", "head.weight": "reads"}
+        found: dict[str, Role] = {"embedding.weight": "reads"}
+        if self.head is not None:
+            found["head.weight"] = "reads"
         for prefix, branch in self.named_branches():
             body = cast("Mixer | SwiGLU", branch.body)
             found |= {f"{prefix}.body.{name}": role for name, role in body.roles().items()}
@@ -165,8 +166,7 @@ class LanguageModel(nn.Module):
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Of hidden states after the last branch."""
-        logits: torch.Tensor = self.head(self.norm(x))
-        return logits
+        return self._read_out(self.norm(x))
 
     def exit_logits(self, x: torch.Tensor) -> torch.Tensor:
         """Of hidden states after the first ``exit_after`` branches.
@@ -176,8 +176,10 @@ class LanguageModel(nn.Module):
         """
         if self.exit_norm is None:
             raise SpaceError("this model has no early exit", field="exit_after", value=self.spec.exit_after)
-        logits: torch.Tensor = self.head(self.exit_norm(x))
-        return logits
+        return self._read_out(self.exit_norm(x))
+
+    def _read_out(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
 
     def each_branch(self) -> list[Branch]:
         """The branches, in order."""

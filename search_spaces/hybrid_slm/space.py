@@ -98,6 +98,12 @@ class HybridSLM(LanguageModelSpace):
             layers += [Layer(kind, of["ffns"], {}) for kind in kinds * of["blocks"]]
         return layers
 
+    @property
+    def most_layers(self) -> int:
+        """See :meth:`LanguageModelSpace.most_layers`."""
+        mixers = max(sum(_parts_of(ratio)) for ratio in self._stage_choices["ratio"])
+        return int(STAGES * mixers * max(self._stage_choices["blocks"]))
+
     def shortened(self, genotypes: Genotypes) -> Genotypes:
         """See :meth:`LanguageModelSpace.shortened`."""
         self._part_equal_mixers(genotypes)

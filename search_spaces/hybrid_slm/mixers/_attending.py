@@ -99,6 +99,10 @@ def attend_fused(
     Returns:
         ``(B, T, H D)``.
     """
+    if visible is not None and visible.ndim == 3:
+        visible = visible[
+            None
+        ]  # torch's fast kernel takes masks of two or of four axes, and is silently slow with three.
     mixed = functional.scaled_dot_product_attention(
         queries, keys, values, attn_mask=visible, is_causal=visible is None, enable_gqa=True
     )

@@ -14,10 +14,11 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ....errors import SpaceError
 from ..sizes import MixerSizes, Work
-from ._attending import Rotary, attend, causal_bias, linear, split_heads
+from ._attending import Rotary, attend, attend_fused, causal_bias, linear, split_heads
 from .base import Mixer, Role, State, StateSpec
 
 
@@ -43,15 +44,24 @@ class LatentAttention(Mixer):
         self.out = linear(sizes.inner, sizes.width)
         self.rotary = Rotary(rotated, sizes.max_length)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        queries, latents = self._projected(x, torch.arange(x.shape[1], device=x.device))
+        keys, values = self._made(latents)
+        # torch's fast kernel wants values as wide as keys, and is silently slow with others.
+        padded = functional.pad(values, (0, keys.shape[-1] - values.shape[-1]))
+        mixed = attend_fused(queries, keys, padded, None).unflatten(-1, (self.sizes.heads, -1))
+        y: torch.Tensor = self.out(mixed[..., : values.shape[-1]].flatten(2))
+        return y
+
     def prefill(self, x: torch.Tensor) -> tuple[torch.Tensor, State]:
         positions = torch.arange(x.shape[1], device=x.device)
         queries, latents = self._projected(x, positions)
-        return self.out(self._with_keys(queries, latents, causal_bias(positions))), (latents,)
+        return self.out(attend(queries, *self._made(latents), causal_bias(positions))), (latents,)
 
     def step(self, x: torch.Tensor, position: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         queries, latent = self._projected(x[:, None], position)
         latents = torch.cat([state[0], latent], dim=1)
-        mixed = self._with_latents(queries, latents) if self.absorbs else self._with_keys(queries, latents, None)
+        mixed = self._absorbed(queries, latents) if self.absorbs else attend(queries, *self._made(latents), None)
         return self.out(mixed)[:, 0], (latents,)
 
     def _projected(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,15 +71,15 @@ class LatentAttention(Mixer):
         queries = torch.cat([plain, self.rotary(rotated, positions)], dim=-1)
         return queries, torch.cat([self.norm(latents), self.rotary(keys, positions)], dim=-1)
 
-    def _with_keys(self, queries: torch.Tensor, latents: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """``(B, T, H D)`` by making keys and values of the latents."""
+    def _made(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys ``(B, H, P, D + R)`` and values ``(B, H, P, D)``."""
         heads = self.sizes.heads
         plain, shared = self._parted(latents, latent_size(self.sizes))
         keys = torch.cat([split_heads(self.up_k(plain), heads), shared[:, None].expand(-1, heads, -1, -1)], dim=-1)
-        return attend(queries, keys, split_heads(self.up_v(plain), heads), bias)
+        return keys, split_heads(self.up_v(plain), heads)
 
-    def _with_latents(self, queries: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """The same for one token, with the latents as the only keys and values: multi-query attention."""
+    def _absorbed(self, queries: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """``(B, 1, H D)`` of one token, with the latents as the only keys and values: multi-query attention."""
         heads, head_size, latent = self.sizes.heads, self.sizes.head_size, latent_size(self.sizes)
         plain, rotated = self._parted(queries, head_size)
         absorbed = torch.cat([plain @ self.up_k.weight.unflatten(0, (heads, head_size)), rotated], dim=-1)
