@@ -9,11 +9,16 @@ Shapes: B sequences, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ...errors import TaskError
+from ...search_spaces.hybrid_slm.interface import GenerationInterface
 from ..onnx_session import Arrays, opened, run
 
 if TYPE_CHECKING:
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 
 PREFILL, STEP = "prefill", "step"
 TOKENS, LOGITS, NEXT = "tokens", "logits", "next_"
+INTERFACE = "gnomon.interface"
+"""Metadata key of :class:`~gnomon.search_spaces.hybrid_slm.interface.GenerationInterface`."""
 
 
 class OnnxLanguageModel:
@@ -59,17 +66,35 @@ class OnnxLanguageModel:
     def stepped(self, tokens: torch.Tensor, prompt: int) -> Iterator[torch.Tensor]:
         """Reads ``prompt`` tokens of ``tokens`` ``(B, T)`` at once and the rest one by one; yields logits ``(B, V)`` of
         the token after the prompt, and after each token that follows."""
-        logits, state = self._run(self._prefill, {TOKENS: tokens[:, :prompt].cpu().numpy()})
-        yield logits
-        for column in tokens[:, prompt:].unbind(1):
-            logits, state = self._run(self._step, {TOKENS: column.cpu().numpy(), **state})
-            yield logits
-
-    def _run(self, session: Any, given: Arrays) -> tuple[torch.Tensor, Arrays]:
-        """Logits, and what the next step is fed besides tokens."""
         import torch
 
+        logits, state = self.start(tokens[:, :prompt].cpu().numpy())
+        yield torch.from_numpy(logits)
+        for column in tokens[:, prompt:].unbind(1):
+            logits, state = self.step(column.cpu().numpy(), state)
+            yield torch.from_numpy(logits)
+
+    def start(self, tokens: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], Arrays]:
+        """Logits ``(B, V)`` of the token after a prompt ``(B, T)``, and what the next step is fed."""
+        return self._run(self._prefill, {TOKENS: tokens})
+
+    def step(self, tokens: npt.NDArray[np.int64], state: Arrays) -> tuple[npt.NDArray[np.float32], Arrays]:
+        """Logits ``(B, V)`` of the token after ``tokens`` ``(B,)``, and what the next step is fed."""
+        return self._run(self._step, {TOKENS: tokens, **state})
+
+    @property
+    def interface(self) -> GenerationInterface:
+        """What the files say of themselves.
+
+        Raises:
+            SchemaError: If they say nothing, or are of another schema.
+        """
+        text = self._prefill.get_modelmeta().custom_metadata_map.get(INTERFACE, "null")
+        return GenerationInterface.from_dict(json.loads(text))
+
+    def _run(self, session: Any, given: Arrays) -> tuple[npt.NDArray[np.float32], Arrays]:
+        """Logits, and what the next step is fed besides tokens."""
         names = [node.name for node in session.get_outputs()]
         found = dict(zip(names, run(session, given), strict=True))
-        logits = torch.from_numpy(found.pop(LOGITS))
+        logits = found.pop(LOGITS)
         return logits, {name.removeprefix(NEXT): array for name, array in found.items()}
