@@ -85,6 +85,8 @@ class MixerSuite:
     def test_every_parameter_learns(self, mixer: Mixer) -> None:
         import torch
 
+        if not list(mixer.parameters()):
+            pytest.skip("has no parameters")
         weights = torch.randn(BATCH, TOKENS, mixer.sizes.width, generator=torch.Generator().manual_seed(1))
         (mixer.train()(_input(mixer)) * weights).sum().backward()
         for name, parameter in mixer.named_parameters():
