@@ -143,7 +143,8 @@ class MixerReplacement(SearchSpace):
         """The parent and all replacements in one model; its weights, and theirs as they begin."""
         from .replacement_elastic import ReplaceableLanguageModel
 
-        uniform = [self.spec_of(config) for config in self.named.values()]
+        choices = self.decisions[0].choices
+        uniform = {str(choice): self.spec_of(dict.fromkeys(self.places, choice)) for choice in choices}
         return ReplaceableLanguageModel(self.given(), uniform, self.spec_of, self.places, self.trained)
 
     def graph_modules(self, model: nn.Module) -> dict[str, nn.Module]:

@@ -21,7 +21,7 @@ class ReplaceableLanguageModel(SuperLanguageModel, ReplaceableModel):
 
     Args:
         parent: Whose weights are copied.
-        uniform: Networks that together have every branch, the parent's spec first.
+        uniform: By choice, the network that makes it everywhere; the parent's own first.
         spec_of: The network of a config.
         replaced: By decision, the number of the operator that it replaces.
         trained: Which parameters training may change, see :func:`leave_trainable`.
@@ -30,23 +30,24 @@ class ReplaceableLanguageModel(SuperLanguageModel, ReplaceableModel):
     def __init__(
         self,
         parent: LanguageModel,
-        uniform: Sequence[LanguageModelSpec],
+        uniform: Mapping[str, LanguageModelSpec],
         spec_of: Callable[[Mapping[str, Any]], LanguageModelSpec],
         replaced: Mapping[str, int],
         trained: str,
     ) -> None:
-        super().__init__(uniform[0], _AllOf(uniform), spec_of)
-        self._names = [places(spec.operators) for spec in uniform]
+        specs = list(uniform.values())
+        super().__init__(specs[0], _AllOf(specs), spec_of)
+        self._names = {choice: places(spec.operators) for choice, spec in uniform.items()}
         self._replaced, self._trained = dict(replaced), trained
         self._copy(parent)
 
     def places(self) -> dict[str, Place]:
-        """See :meth:`ReplaceableModel.places`. Replacements are called by their branches."""
+        """See :meth:`ReplaceableModel.places`. Replacements are called by their choices."""
         found = {}
         for decision, number in self._replaced.items():
-            original, *others = (names[number] for names in self._names)
-            bodies = {name: self._branch(name).body for name in others if name != original}
-            found[decision] = Place(self._branch(original).body, bodies)
+            bodies = {choice: self._branch(names[number]).body for choice, names in self._names.items()}
+            original, *others = bodies
+            found[decision] = Place(bodies[original], {choice: bodies[choice] for choice in others})
         return found
 
     def start(self, config: Mapping[str, Any]) -> LanguageModel:
@@ -60,13 +61,12 @@ class ReplaceableLanguageModel(SuperLanguageModel, ReplaceableModel):
         """Everything that the parent has, and of it what replacements can use."""
         own = parent.state_dict()
         self.load_state_dict({name: own.get(name, tensor) for name, tensor in self.state_dict().items()})
+        kept, *others = self._names.values()
         for number, branch in enumerate(parent.each_branch()):
-            for names in self._names:
-                mine = self._branch(names[number])
-                if names[number] == self._names[0][number]:
-                    mine.load_state_dict(branch.state_dict())
-                else:
-                    _begin(mine, branch)
+            self._branch(kept[number]).load_state_dict(branch.state_dict())
+            for names in others:
+                if names[number] != kept[number]:
+                    _begin(self._branch(names[number]), branch)
 
 
 class _AllOf:
