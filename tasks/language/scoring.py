@@ -27,6 +27,9 @@ LIKELIHOOD = "likelihood_per_byte"
 BITS = "bits_per_byte"
 RECALL = "recall"
 
+STEPPED_TOKENS = 16 * SCORED_TOKENS
+"""Of a model that goes token by token: a step costs little more with many sequences than with one."""
+
 Range = tuple[int, int]
 
 
@@ -99,7 +102,7 @@ def score_windows(
 
     nats, byte_counts, tokens = (np.zeros(length) for _ in range(3))
     with torch.inference_mode(), evaluating(model):
-        for batch in scored_batches(windows):
+        for batch in scored_batches(windows, _tokens_at_once(model)):
             mask, width = batch.mask.numpy(), batch.inputs.shape[1]
             nats[:width] += (_nats(model, batch, len(byte_lengths)) * mask).sum(0)
             byte_counts[:width] += (byte_lengths[batch.targets.numpy()] * mask).sum(0)
@@ -122,7 +125,7 @@ def score_recall(model: Any, rows: Rows, answers: Flags, vocabulary: int) -> flo
     import torch
 
     inputs, places = torch.from_numpy(rows[:, :-1]), np.flatnonzero(answers[0]) - 1
-    right, size = 0, max(1, SCORED_TOKENS // rows.shape[1])
+    right, size = 0, max(1, _tokens_at_once(model) // rows.shape[1])
     with torch.inference_mode(), evaluating(model):
         for part, truth in zip(inputs.split(size), torch.from_numpy(rows[:, places + 1]).split(size), strict=True):
             right += int((_chosen(model, part, places, vocabulary) == truth).sum())
@@ -158,6 +161,10 @@ def explained(inputs: torch.Tensor) -> Iterator[None]:
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TaskError(f"the model cannot run on tokens {tuple(inputs.shape)}: {line}") from error
+
+
+def _tokens_at_once(model: Any) -> int:
+    return STEPPED_TOKENS if isinstance(model, Stepwise) else SCORED_TOKENS
 
 
 def _nats(model: Any, batch: WindowBatch, vocabulary: int) -> npt.NDArray[np.float64]:

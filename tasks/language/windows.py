@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 SCORED_TOKENS = 4096
-"""Tokens that are scored at once: attention's scores grow with their square where they are one window."""
+"""Tokens that are scored at once: what fits in caches; attention's work grows with their square within a window."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def scored_windows(documents: Sequence[Ids], length: int, count: int | None) -> 
     return [windows[i] for i in np.linspace(0, len(windows) - 1, count).round().astype(int).tolist()]
 
 
-def scored_batches(windows: Sequence[Ids], tokens: int = SCORED_TOKENS) -> Iterator[WindowBatch]:
+def scored_batches(windows: Sequence[Ids], tokens: int) -> Iterator[WindowBatch]:
     """All windows, short ones first, in batches of at most so many tokens (at least one window), filled up with
     ``PAD`` at the end, which what comes before it does not see."""
     order = sorted(windows, key=len)
