@@ -16,20 +16,16 @@ import numpy.typing as npt
 from ...errors import SpaceError
 from ..additive import AdditiveEncoding
 from ..algebra import GENE_DTYPE, Genotypes
-from ..base import SearchSpace
 from ..costs import Costs
 from ..counting import count_canonical
 from ..decision import Choice, Decision
-from ..deployable import Deployable
 from ..hat.sizes import checked_count
-from ..workload import Workload
-from . import interface
 from .figures import Figures, Part
+from .generation_space import GenerationSpace
 from .options import (
     DECISIONS,
     DEFAULT_LENGTH,
     DEFAULT_VOCABULARY,
-    check_fits,
     checked_mixers,
     checked_options,
     checked_workload,
@@ -39,10 +35,7 @@ from .specs import FFN, LanguageModelSpec, Operator
 from .work import reads, work_table
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from .elastic import Menu, SuperLanguageModel
-    from .model import LanguageModel
 
 FRAME = ("width", "tied", "meta_tokens", "exit_after", "skips")
 """Options that surround the operators, or shape them all."""
@@ -61,11 +54,9 @@ class Layer:
     own: Mapping[str, Choice]
 
 
-class LanguageModelSpace(SearchSpace):
-    """Decoder-only language models, measured as two graphs: ``prefill`` and ``step``.
-
-    Latency is that of the workload's phase, see :func:`~gnomon.search_spaces.hybrid_slm.interface.graphs`: of one token
-    at ``context`` tokens, unless ``phase`` says otherwise.
+class LanguageModelSpace(GenerationSpace):
+    """Language models of chosen operators. Latency is that of one token at ``context`` tokens, unless ``phase`` says
+    otherwise.
 
     Args:
         arguments: The subclass's.
@@ -146,12 +137,6 @@ class LanguageModelSpace(SearchSpace):
         layers = [(layer.kind, layer.ffns, layer.own) for layer in self.layers_of(config)]
         return model_spec({**constants, **config}, layers, self.vocabulary, self.max_length)
 
-    def build(self, config: Mapping[str, Any]) -> LanguageModel:
-        """A network from tokens ``(B, T)`` to logits ``(B, T, V)`` of the token after each."""
-        from .model import LanguageModel
-
-        return LanguageModel(self.spec_of(config))
-
     def elastic(self) -> SuperLanguageModel:
         """See :meth:`SearchSpace.elastic`: every mixer at every place.
 
@@ -183,45 +168,6 @@ class LanguageModelSpace(SearchSpace):
         return Menu(
             tuple(mixers), tuple(ffns) if most_ffns else (), min(self.most_layers, self.max_operators), most_ffns
         )
-
-    def graph_modules(self, model: nn.Module) -> dict[str, nn.Module]:
-        """See :meth:`SearchSpace.graph_modules`.
-
-        Raises:
-            SpaceError: If the model is no language model.
-        """
-        from .graphs import graph_modules
-        from .model import LanguageModel
-
-        if not isinstance(model, LanguageModel):
-            raise SpaceError("not a network of this space", field="model", value=type(model).__name__)
-        return graph_modules(model)
-
-    def deployable(self, config: Mapping[str, Any], workload: Workload | None = None) -> Deployable:
-        """Both graphs, and the plan of the workload's phase.
-
-        Raises:
-            SpaceError: If the workload is longer than the space's sequences.
-        """
-        workload = workload or self.workload
-        check_fits(workload, self.max_length)
-        architecture = self.architecture(self.genotype(config))
-
-        def make(graph: str) -> nn.Module:
-            return self.graph_modules(self.build(config))[graph]
-
-        made, plan = interface.graphs(self.spec_of(config), workload, make)
-        return Deployable(architecture.key, workload, made, plan, architecture)
-
-    def interface(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See :meth:`SearchSpace.interface`."""
-        return interface.interface(self.spec_of(config)).to_dict()
-
-    def model_files(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """See :meth:`SearchSpace.model_files`: what :func:`load_language_model` rebuilds the model from."""
-        from .saved import SPEC
-
-        return {SPEC: self.spec_of(config).to_json()}
 
     # ---- Figures ---------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,26 +14,22 @@ import numpy.typing as npt
 from ...errors import SchemaError, SpaceError
 from ..additive import AdditiveEncoding
 from ..algebra import Genotypes
-from ..base import SearchSpace
 from ..costs import Costs
 from ..decision import Choice, Decision
-from ..deployable import Deployable
-from ..workload import Workload
 from .alternatives import KEEP, check_sizes, checked_alternatives, replaced_operators
-from .options import check_fits, checked_workload
+from .generation_space import GenerationSpace
+from .options import checked_workload
 from .replacement_figures import ReplacementFigures
 from .specs import LanguageModelSpec, Operator
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from .model import LanguageModel
     from .replacement_elastic import ReplaceableLanguageModel
 
 TRAINED = ("mixers", "all")
 
 
-class MixerReplacement(SearchSpace):
+class MixerReplacement(GenerationSpace):
     """Networks that differ from a trained one, the parent, in what stands where it has attention.
 
     Decisions ``mixer1``, ``mixer2``, … for each mixer of the parent that is of the kind ``replaced``: ``keep`` it, or
@@ -83,7 +80,8 @@ class MixerReplacement(SearchSpace):
             "generated_length": generated_length,
             "batch": batch,
         }
-        workload = checked_workload(self._run, self.parent.max_length)
+        self.max_length = self.parent.max_length
+        workload = checked_workload(self._run, self.max_length)
         super().__init__(tuple(Decision(name, choices) for name in self.places), workload)
 
     def arguments(self) -> dict[str, Any]:
@@ -115,24 +113,12 @@ class MixerReplacement(SearchSpace):
             raise SpaceError(f"no language model: {error}", field="model", value=str(self.folder)) from error
 
     def spec_of(self, config: Mapping[str, Any]) -> LanguageModelSpec:
-        """The network of a config.
-
-        Raises:
-            SpaceError: If it is none of this space.
-        """
-        from dataclasses import replace
-
+        """See :meth:`GenerationSpace.spec_of`."""
         chosen = self.config(self.genotype(config))
         operators = list(self.parent.operators)
         for name, number in self.places.items():
             operators[number] = self._option(operators[number], str(chosen[name]))
         return replace(self.parent, operators=tuple(operators))
-
-    def build(self, config: Mapping[str, Any]) -> LanguageModel:
-        """A network from ids ``(B, T)`` to logits ``(B, T, V)``, nothing of it trained."""
-        from .model import LanguageModel
-
-        return LanguageModel(self.spec_of(config))
 
     def initial(self, config: Mapping[str, Any]) -> LanguageModel:
         """The parent's weights; replacements begin with the projections of what they replace. What training shall
@@ -146,31 +132,6 @@ class MixerReplacement(SearchSpace):
         choices = self.decisions[0].choices
         uniform = {str(choice): self.spec_of(dict.fromkeys(self.places, choice)) for choice in choices}
         return ReplaceableLanguageModel(self.given(), uniform, self.spec_of, self.places, self.trained)
-
-    def graph_modules(self, model: nn.Module) -> dict[str, nn.Module]:
-        """See :meth:`SearchSpace.graph_modules`.
-
-        Raises:
-            SpaceError: If the model is no language model of ours.
-        """
-        from .graphs import graph_modules
-        from .model import LanguageModel
-
-        if not isinstance(model, LanguageModel):
-            raise SpaceError("not a network of this space", field="model", value=type(model).__name__)
-        return graph_modules(model)
-
-    def deployable(self, config: Mapping[str, Any], workload: Workload | None = None) -> Deployable:
-        """Two graphs, and the plan of the workload's phase."""
-        from .graphs import graph_modules
-        from .interface import graphs
-
-        workload = workload or self.workload
-        check_fits(workload, self.parent.max_length)
-        architecture = self.architecture(self.genotype(config))
-        spec = self.spec_of(config)
-        made, plan = graphs(spec, workload, lambda name: graph_modules(self.build(config))[name])
-        return Deployable(architecture.key, workload, made, plan, architecture)
 
     @cached_property
     def figures(self) -> ReplacementFigures:
