@@ -29,7 +29,8 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 def check_heads(sizes: MixerSizes) -> None:
     """Raises SpaceError if heads cannot share keys, or have no halves to rotate."""
     if sizes.kv_heads < 1 or sizes.heads % sizes.kv_heads:
-        raise SpaceError("does not divide the heads", field="kv_heads", value=sizes.kv_heads, allowed=sizes.heads)
+        allowed = f"divisors of {sizes.heads}"
+        raise SpaceError("does not divide the heads", field="kv_heads", value=sizes.kv_heads, allowed=allowed)
     if sizes.head_size % 2:
         raise SpaceError("is odd: rotary positions need halves", field="head_size", value=sizes.head_size)
 
