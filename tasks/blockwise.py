@@ -171,7 +171,8 @@ class BlockwiseDistillation:
             for name, replacement in self._places[place].replacements.items():
                 with torch.enable_grad():
                     error = relative_error(replacement(*inputs, **named), answer)
-                    error.backward()  # type: ignore[no-untyped-call]
+                    if error.requires_grad:  # A replacement may have nothing to learn, such as none at all.
+                        error.backward()  # type: ignore[no-untyped-call]
                 self._count(f"{place}/{name}", float(error))
 
         return learn

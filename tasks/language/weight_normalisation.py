@@ -26,14 +26,16 @@ AXES = {"reads": -1, "writes": -2}
 
 @torch.no_grad()
 def normalise_weights(model: nn.Module) -> None:
-    """Sets rows of reading matrices and columns of writing matrices to unit length, in place.
+    """Sets rows of reading matrices and columns of writing matrices to unit length, in place; matrices that ask for no
+    gradient stay as they are.
 
     Raises:
         TaskError: If the model does not say its matrices' roles.
     """
     for name, role in _roles(model).items():
         weight = model.get_parameter(name)
-        weight.div_(weight.norm(dim=AXES[role], keepdim=True).clamp_min(SMALLEST))
+        if weight.requires_grad:
+            weight.div_(weight.norm(dim=AXES[role], keepdim=True).clamp_min(SMALLEST))
 
 
 def _roles(model: nn.Module) -> Mapping[str, str]:

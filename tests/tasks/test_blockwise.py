@@ -1,5 +1,6 @@
 """Replacements of a trained model learn by themselves; networks are put together from them."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -150,6 +151,27 @@ def test_replacements_learn_as_if_each_were_alone(prepared, folder, task, space,
     # It begins with the attention's projections, without random weights of its own.
     for name, errors in evaluator.shared_training().errors.items():
         assert errors == pytest.approx(record.errors[name], rel=1e-3)
+
+
+def test_nothing_at_all_is_a_replacement(folder, task, tmp_path):
+    space = MixerReplacement(folder, ["deltanet", "identity"], context=LENGTH)
+    evaluator = BlockwiseEvaluator(space, task, epochs=1)
+    evaluator.prepare(tmp_path, seed=0)
+    assert evaluator.shared_training().errors["mixer2/identity"] == (1.0,)
+    found = evaluator.evaluate(architecture(space, "all_identity"), seed=0)
+    assert found.quality < evaluator.evaluate(architecture(space, "parent"), seed=0).quality
+
+
+def test_weights_are_normalised_where_they_learn(folder, task, space, tmp_path):
+    normalising = copy.copy(task)
+    normalising.weight_normalisation = True
+    evaluator = BlockwiseEvaluator(space, normalising, epochs=1)
+    evaluator.prepare(tmp_path, seed=0)
+    rows = [place.replacements["deltanet"].inputs.weight.norm(dim=-1) for place in evaluator._model.places().values()]
+    assert all(torch.allclose(lengths, torch.ones_like(lengths)) for lengths in rows)
+    given = space.given().state_dict()
+    parent = evaluator._model.extract(space.named["parent"]).state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in parent.items())
 
 
 def test_the_error_is_relative():
