@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..search_spaces import TensorSpec
 from .direct_graph import Shape
+from .direct_language import is_language_graph, language_to_onnx
 from .direct_operators import Translator
 from .direct_tape import NotDirectError, Recording, record
 from .direct_transformer import is_transformer_graph, transformer_to_onnx
@@ -53,6 +54,9 @@ def to_onnx_quickly(
         if is_transformer_graph(module):
             written = {**metadata, EXPORTER: __name__}
             return transformer_to_onnx(module, inputs, outputs, metadata=written, name=name)
+        if is_language_graph(module):
+            written = {**metadata, EXPORTER: __name__}
+            return language_to_onnx(module, inputs, outputs, metadata=written, name=name)
         return to_onnx_directly(module, inputs, outputs, metadata={**metadata, EXPORTER: __name__}, name=name)
     except NotDirectError as reason:
         _log.info("%s goes through torch's exporter: %s", name, reason)

@@ -151,11 +151,13 @@ def to_onnx(
     metadata: Mapping[str, str] | None = None,
     opset: int = DEFAULT_OPSET,
     name: str = "the model",
+    keep_inputs: bool = True,
 ) -> ModelProto:
     """The ONNX form of a torch module, optimised (batch-norm folded), without traces of the machine.
 
     torch leaves stack traces and local paths in every node; they are removed, so that the file
-    tells nothing of where it was made and equal modules give equal bytes.
+    tells nothing of where it was made and equal modules give equal bytes. Inputs that the module does not use may
+    be missing from the graph; that is an error unless ``keep_inputs`` is False.
 
     Raises:
         ExportError: One line with the cause, also if an axis that should vary was fixed.
@@ -182,7 +184,9 @@ def to_onnx(
     proto = _anonymous(program)
     for key, value in sorted((metadata or {}).items()):
         proto.metadata_props.add(key=key, value=value)
-    check_interface(proto, inputs, outputs, name)
+    found_names = {value.name for value in proto.graph.input}
+    expected = inputs if keep_inputs else tuple(spec for spec in inputs if spec.name in found_names)
+    check_interface(proto, expected, outputs, name)
     found = next((o.version for o in proto.opset_import if not o.domain), None)
     if found != opset:
         raise ExportError(f"torch wrote {name} with opset {found}", field="opset", value=opset, allowed=f"{found}")

@@ -80,12 +80,21 @@ def state_inputs(spec: LanguageModelSpec, batch: int, past: int) -> tuple[Tensor
     made: list[TensorSpec] = []
     for number, operator in enumerate(spec.operators, 1):
         made += [
-            replace(tensor, name=f"operator{number}_{tensor.name}") for tensor in _mixer_states(operator, batch, past)
+            replace(tensor, name=state_name(number, tensor.name))
+            for tensor in operator_states(operator, spec.skips, batch, past)
         ]
-        if spec.skips:
-            gate = TensorSpec(f"operator{number}_gate", (batch, 1), dynamic_axes={0: "sequences"}, constant=1)
-            made.append(gate)
     return tuple(made)
+
+
+def state_name(number: int, name: str) -> str:
+    """Input of ``step`` for a state of an operator, whose number is from 1."""
+    return f"operator{number}_{name}"
+
+
+def operator_states(operator: Operator, skips: bool, batch: int, past: int) -> tuple[TensorSpec, ...]:
+    """The states of one operator after ``past`` tokens; last, where operators may be skipped, whether it runs."""
+    gates = (TensorSpec("gate", (batch, 1), dynamic_axes={0: "sequences"}, constant=1),) if skips else ()
+    return (*_mixer_states(operator, batch, past), *gates)
 
 
 def _mixer_states(operator: Operator, batch: int, past: int) -> Iterator[TensorSpec]:
