@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +27,17 @@ BROKEN = "\ufffd"
 
 def run(config: DictConfig, options: Options) -> int:
     """Prints each prompt's continuation as it is written, and what a token took."""
+    from ..search_spaces.sequence import BEGIN
     from ..tasks.language.generation import GenerationTimes
 
     generator, tokenizer = _loaded(config)
     results = []
     for prompt in options.texts or (sys.stdin.read(),):
-        times = GenerationTimes()
-        shown = _silent if options.json else _print
-        shown(prompt)
-        text = _continued(generator, tokenizer, prompt, config.tokens, times, shown)
+        ids, times = [BEGIN, *tokenizer.encode(prompt)], GenerationTimes()
+        generator.check(ids, config.tokens)
+        show = _silent if options.json else _print
+        show(prompt)
+        text = _decoded(generator.generate(ids, config.tokens, times), tokenizer, show)
         results.append({"prompt": prompt, "text": text, **_figures(times)})
         if not options.json:
             print(f"\n{_line(times)}", flush=True)
@@ -65,20 +67,11 @@ def _loaded(config: DictConfig) -> tuple[Generator, TextTokenizer]:
     return Generator(model, float(temperature), config.seed), TextTokenizer.of_folder(folder)
 
 
-def _continued(
-    generator: Generator,
-    tokenizer: TextTokenizer,
-    prompt: str,
-    tokens: int,
-    times: GenerationTimes,
-    show: Callable[[str], None],
-) -> str:
-    """The text after a prompt; ``show`` is given each part of it as soon as its characters are complete."""
-    from ..search_spaces.sequence import BEGIN
-
+def _decoded(tokens: Iterable[int], tokenizer: TextTokenizer, show: Callable[[str], None]) -> str:
+    """The text of tokens; ``show`` is given each part of it as soon as its characters are complete."""
     ids: list[int] = []
     text = ""
-    for token in generator.generate([BEGIN, *tokenizer.encode(prompt)], tokens, times):
+    for token in tokens:
         ids.append(token)
         written = tokenizer.decode(ids)
         if not written.endswith(BROKEN):  # else a character whose last bytes are still to come

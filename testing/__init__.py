@@ -11,6 +11,7 @@ _PUBLIC = {
     "ElasticSuite": ".elastic_suite",
     "EvaluatorSuite": ".evaluator_suite",
     "LatencyPredictorSuite": ".latency_predictor_suite",
+    "LanguageSpaceSuite": ".language_space_suite",
     "MixerSuite": ".mixer_suite",
     "SearchSpaceSuite": ".search_space_suite",
     "SequenceSpaceSuite": ".sequence_space_suite",

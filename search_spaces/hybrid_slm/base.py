@@ -41,7 +41,7 @@ FRAME = ("width", "tied", "meta_tokens", "exit_after", "skips")
 """Options that surround the operators, or shape them all."""
 ARGUMENTS = {decision: argument for argument, decision in DECISIONS.items()}
 
-MOST_ENUMERATED = 200_000
+MOST_ENUMERATED = 20_000
 """Networks up to which they are counted one by one."""
 
 

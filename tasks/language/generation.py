@@ -72,7 +72,7 @@ class Generator:
             ConfigError: If the prompt is empty or has other tokens than the model's, or all are more than the model
                 was made for.
         """
-        self._check(prompt, tokens)
+        self.check(prompt, tokens)
         times = GenerationTimes() if times is None else times
         times.prompt_tokens = len(prompt)
         start = time.perf_counter_ns()
@@ -98,7 +98,8 @@ class Generator:
         odds = np.exp(scaled)
         return int(self._rng.choice(len(logits), p=odds / odds.sum()))
 
-    def _check(self, prompt: Sequence[int], tokens: int) -> None:
+    def check(self, prompt: Sequence[int], tokens: int) -> None:
+        """Raises ConfigError as :meth:`generate` does, before anything is written."""
         known = self._model.interface
         if not prompt:
             raise ConfigError("the prompt is empty", field="prompt", value=list(prompt), allowed="one token or more")
