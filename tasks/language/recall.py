@@ -1,8 +1,9 @@
 """Associative recall: keys with values at the beginning, their values asked for far behind.
 
-After Arora et al. ("Zoology", 2312.04927), in the characters of ordinary text, with text in between: ``k=Q;x=B;`` ...
-text ... ``x=B;k=Q;``, where the model has to write the ``B`` and the ``Q`` behind ``x=`` and ``k=``. Chance is 1/26. A
-model that only sees a window has no way to know values that are further away than its layers' windows reach together.
+After Arora et al. ("Zoology", 2312.04927), in the characters of ordinary text, with text in between: ``*kQxB`` ... text
+... ``*xBkQ``, where the model has to write the ``B`` and the ``Q`` behind ``x`` and ``k``. Chance is 1/26. The ``*`` is
+the reserved token ``UNKNOWN``, which no text holds, so that there is no doubt what is a question. A model that only
+sees a window has no way to know values that are further away than its layers' windows reach together.
 
 Shapes: B sequences, T tokens.
 """
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ConfigError, DataError
-from ...search_spaces.sequence import BEGIN
+from ...search_spaces.sequence import BEGIN, UNKNOWN
 from ..torch_state import derived_seed
 from .prepared import Ids
 from .text_tokenizer import TextTokenizer
@@ -92,14 +93,13 @@ class Recall:
         """The settings as JSON."""
         return {**asdict(self), "distances": list(self.distances)}
 
-    @property
-    def block(self) -> int:
-        """Tokens of one pair or question."""
-        return self.key_length + 3
+    def block(self, pairs: int) -> int:
+        """Tokens of so many pairs or questions, with the mark before them."""
+        return 1 + pairs * (self.key_length + 1)
 
     def length(self, distance: int) -> int:
         """Tokens of a scored sequence, its last answer included."""
-        return 1 + 2 * self.pairs * self.block + distance
+        return 1 + 2 * self.block(self.pairs) + distance
 
     @property
     def longest(self) -> int:
@@ -117,7 +117,7 @@ class RecallSequences:
 
     def __init__(self, recall: Recall, tokenizer: TextTokenizer) -> None:
         self.recall = recall
-        self._token = {c: tokenizer.encode(c)[0] for c in f"{ascii_lowercase}{ascii_uppercase}=;"}
+        self._token = {c: tokenizer.encode(c)[0] for c in f"{ascii_lowercase}{ascii_uppercase}"}
 
     def scored(self, text: Ids, distance: int, seed: int) -> tuple[Rows, Flags]:
         """Sequences ``(sequences, length)`` and which of their tokens are answers; always the same for a seed.
@@ -148,7 +148,7 @@ class RecallSequences:
         flags: list[int] = []
         while len(ids) < length:
             pairs = int(rng.integers(1, self.recall.pairs + 1))
-            room = length - len(ids) - 2 * pairs * self.recall.block
+            room = length - len(ids) - 2 * self.recall.block(pairs)
             if room < 1:
                 ids += _text(text, length - len(ids), rng)
                 flags += [TEXT] * (length - len(flags))
@@ -165,16 +165,16 @@ class RecallSequences:
         values = rng.integers(0, 26, size=pairs).tolist()
         blocks = [self._pair(number, value) for number, value in zip(numbers, values, strict=True)]
         asked = rng.permutation(pairs).tolist()
-        given = [token for block in blocks for token in block]
-        questions = [token for i in asked for token in blocks[i]]
-        question = [GIVEN] * (self.recall.block - 2) + [ANSWER, GIVEN]
+        given = [UNKNOWN, *(token for block in blocks for token in block)]
+        questions = [UNKNOWN, *(token for i in asked for token in blocks[i])]
+        kinds = [GIVEN, *([GIVEN] * self.recall.key_length + [ANSWER]) * pairs]
         ids = given + _text(text, distance, rng) + questions
-        return ids, [GIVEN] * len(given) + [TEXT] * distance + question * pairs
+        return ids, [GIVEN] * len(given) + [TEXT] * distance + kinds
 
     def _pair(self, number: int, value: int) -> list[int]:
-        """Tokens of ``key=VALUE;``."""
+        """Tokens of a key and its value."""
         key = "".join(ascii_lowercase[number // 26**i % 26] for i in range(self.recall.key_length))
-        return [self._token[c] for c in f"{key}={ascii_uppercase[value]};"]
+        return [self._token[c] for c in f"{key}{ascii_uppercase[value]}"]
 
 
 def _text(text: Ids, length: int, rng: np.random.Generator) -> list[int]:

@@ -1,6 +1,7 @@
 """Language modelling on tiny texts: the promises of every task, and those of text, windows, recall and weights."""
 
 import math
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from gnomon.errors import ConfigError, DataError, SchemaError, TaskError
 from gnomon.search_spaces.hybrid_slm.model import LanguageModel
 from gnomon.search_spaces.hybrid_slm.sizes import MixerSizes
 from gnomon.search_spaces.hybrid_slm.specs import FFN, LanguageModelSpec, Operator
-from gnomon.search_spaces.sequence import BEGIN, END, PAD
+from gnomon.search_spaces.sequence import BEGIN, END, PAD, UNKNOWN
 from gnomon.tasks.language.near_duplicates import first_of_near_duplicates
 from gnomon.tasks.language.python_stdlib import PythonStdlib
 from gnomon.tasks.language.recall import Recall, RecallSequences
@@ -31,6 +32,9 @@ torch.set_num_threads(1)
 WHO = ("the cat", "a dog", "my aunt", "the old king", "nobody", "every bird")
 DID = ("sees", "finds", "eats", "paints", "forgets", "has lost")
 WHAT = ("a fish", "the red door", "seven stones", "its own tail", "the song", "a café")
+
+
+CAPITALS = [FIRST + code for code in range(ord("A"), ord("Z") + 1)]
 
 
 def stories(count: int, seed: int) -> tuple[str, ...]:
@@ -443,19 +447,19 @@ def test_recall_asks_for_values_at_the_distance(recalled):
     assert (rows[:, 0] == BEGIN).all()
     assert (answers.sum(1) == 3).all()
     for row, flags in zip(rows, answers, strict=True):
-        block = 3 * made.recall.block
-        given = dict(pair.split("=") for pair in tokenizer.decode(row[1 : 1 + block]).split(";")[:-1])
-        asked = tokenizer.decode(row[-block:]).split(";")[:-1]
+        block = made.recall.block(3)
+        assert row[1] == row[-block] == UNKNOWN
+        given, asked = (re.findall("[a-z][A-Z]", tokenizer.decode(part)) for part in (row[1 : 1 + block], row[-block:]))
         assert len(given) == 3
-        assert sorted(asked) == sorted(f"{key}={value}" for key, value in given.items())
+        assert sorted(given) == sorted(asked)
         assert [tokenizer.decode([token]) for token in row[flags]] == [pair[-1] for pair in asked]
-        assert flags.argmax() - block >= 40
+        assert (row == UNKNOWN).nonzero()[0].tolist() == [1, 1 + block + 40]
     assert (made.scored(text, 40, seed=1)[0] == rows).all()
     assert (made.scored(text, 40, seed=2)[0] != rows).any()
 
 
 class Copies(nn.Module):
-    """Writes what followed the last time when there was the same token two before: perfect recall of short keys."""
+    """Writes the capital that followed the last time when there was the same token: perfect recall of short keys."""
 
     def __init__(self, vocabulary: int, window: int) -> None:
         super().__init__()
@@ -465,7 +469,7 @@ class Copies(nn.Module):
         logits = torch.zeros(*tokens.shape, self.vocabulary) + self.none
         for row, ids in enumerate(tokens.tolist()):
             for i in range(1, len(ids)):
-                earlier = [j for j in range(max(1, i - self.window), i) if ids[j - 1 : j + 1] == ids[i - 1 : i + 1]]
+                earlier = [j for j in range(max(0, i - self.window), i) if ids[j] == ids[i] and ids[j + 1] in CAPITALS]
                 if earlier:
                     logits[row, i, ids[earlier[-1] + 1]] = 1.0
         return logits
@@ -484,12 +488,14 @@ def test_training_mixes_recall_in_by_its_share():
     batches = list(task.training_data().batches(0, 0))
     recalling = [(batch.targets == PAD).any(1) for batch in batches]
     assert sum(int(rows.sum()) for rows in recalling) == 8
-    newline_free = batches[0].targets[recalling[0]]
-    # Keys and punctuation are given, text and answers are learned.
-    equals = batches[0].inputs[recalling[0]] == task.tokenizer.encode("=")[0]
-    answered = newline_free[equals]
-    assert ((answered == PAD) | ((answered >= FIRST + 65) & (answered <= FIRST + 90))).all()
-    assert (answered != PAD).any()
+    # Marks, keys and values are given, text and answers are learned.
+    inputs, targets = batches[0].inputs[recalling[0]], batches[0].targets[recalling[0]]
+    assert (inputs == UNKNOWN).any()
+    assert (targets != UNKNOWN).all()
+    learned = targets[:, :-1][torch.isin(inputs[:, 1:], torch.tensor(CAPITALS))].tolist()
+    assert PAD in learned
+    assert set(learned) - {PAD} <= set(CAPITALS)
+    assert len(set(learned)) > 1
 
 
 def test_recall_can_be_the_quality():
