@@ -245,7 +245,7 @@ def test_s2_heads_share_out_the_older_context():
     """Every older token is seen by the heads of one KV head, every local one by all: what changes when it changes."""
     sizes = dataclasses.replace(SIZES, heads=4, kv_heads=4)
     mixer = made("s2_attention", sizes)
-    visible = mixer.visible(torch.arange(TOKENS))
+    visible = mixer._visible(torch.arange(TOKENS))
     block = strided_block_size(sizes)
     for token in range(TOKENS):
         first_local = max(0, (token // block + 1) * block - sizes.window)

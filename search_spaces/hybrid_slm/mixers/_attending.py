@@ -110,6 +110,23 @@ def attend_fused(
     return mixed.transpose(1, 2).flatten(2)
 
 
+def attend_fused_apart(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor
+) -> torch.Tensor:
+    """:func:`attend_fused` where heads of keys differ in what is visible: ``(B, K, T, T)`` or ``(1, K, T, T)``.
+
+    Each head of keys is a sequence of its own to the kernel, so that the mask is not repeated for heads of queries.
+    """
+    batch, kv_heads = keys.shape[:2]
+    mixed = attend_fused(
+        queries.unflatten(1, (kv_heads, -1)).flatten(0, 1),
+        keys.flatten(0, 1)[:, None],
+        values.flatten(0, 1)[:, None],
+        visible.expand(batch, -1, -1, -1).flatten(0, 1)[:, None],
+    )
+    return mixed.unflatten(0, (batch, kv_heads)).transpose(1, 2).flatten(2)
+
+
 def causal_bias(positions: torch.Tensor, window: int | None = None) -> torch.Tensor:
     """What is added to scores ``(T, T)``: nothing for a token itself and those before, of them at most ``window``."""
     distance = positions[:, None] - positions[None, :]

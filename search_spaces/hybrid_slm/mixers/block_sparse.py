@@ -15,15 +15,14 @@ N selected blocks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from ....errors import SpaceError
 from ..sizes import MixerSizes, Work
-from ._attending import MASKED, attend, attend_fused, causal_bias, linear
+from ._attending import MASKED, attend, attend_fused_apart, causal_bias, linear
 from .attention import Attention
 from .base import Role, State, StateSpec
 
@@ -31,8 +30,6 @@ BLOCKS_IN_WINDOW = 8
 FEWEST_SELECTED = 4
 FORCED = 1e4
 """Importance of the first block and the present one, which are always selected; no share of a softmax comes near."""
-AttendsWhere: TypeAlias = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of queries, keys, values and what is visible, ``(T, T)`` or ``(B, K, T, T)``, what :func:`attend` gives."""
 LATER_WINS = 1e-9
 """Importance a block has for each one before it: whether a runtime prefers the first of equals must not matter."""
 
@@ -57,20 +54,23 @@ class BlockSparse(Attention):
         self.gate = linear(sizes.width, sizes.heads * self.branches)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._sequence(x, _attend_fused)[0]
+        return self._sequence(x, fused=True)[0]
 
     def prefill(self, x: torch.Tensor) -> tuple[torch.Tensor, State]:
-        return self._sequence(x, _attend_plain)
+        return self._sequence(x, fused=False)
 
-    def _sequence(self, x: torch.Tensor, attends: AttendsWhere) -> tuple[torch.Tensor, State]:
+    def _sequence(self, x: torch.Tensor, fused: bool) -> tuple[torch.Tensor, State]:
         positions = torch.arange(x.shape[1], device=x.device)
         queries, keys, values = self._projected(x, positions)
         summaries = self._pooled(keys, self.pool_k, positions), self._pooled(values, self.pool_v, positions)
         mixed, importance = self._summarised(queries, summaries, positions)
         blocks = torch.zeros_like(importance).scatter(-1, self._selected(importance, positions), 1.0)
         visible = (blocks.index_select(-1, positions // block_size(self.sizes)) > 0) & (causal_bias(positions) == 0)
-        branches = [mixed, attends(queries, keys, values, visible)]
-        branches += [attends(queries, keys, values, more) for more in self._more_visible(positions)]
+        if fused:
+            selected = attend_fused_apart(queries, keys, values, visible)
+        else:
+            selected = attend(queries, keys, values, torch.where(visible, 0.0, MASKED)[:, :, None])
+        branches = [mixed, selected, *self._more_in_sequence(queries, keys, values, fused)]
         return self.out(self._gated(x, branches)), (keys, values, *summaries)
 
     def step(self, x: torch.Tensor, position: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
@@ -88,8 +88,10 @@ class BlockSparse(Attention):
 
     # ---- What a kind with further branches refines ---------------------------------------------
 
-    def _more_visible(self, positions: torch.Tensor) -> list[torch.Tensor]:
-        """Of further branches what each token of a sequence sees ``(T, T)``."""
+    def _more_in_sequence(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, fused: bool
+    ) -> list[torch.Tensor]:
+        """Further branches ``(B, T, H D)`` of all tokens at once, by torch's own kernel if ``fused``."""
         return []
 
     def _more_in_step(
@@ -208,22 +210,6 @@ def block_count(sizes: MixerSizes) -> int:
 def selected_count(sizes: MixerSizes) -> int:
     """Blocks that a token selects."""
     return max(FEWEST_SELECTED, sizes.window // block_size(sizes))
-
-
-def _attend_fused(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor
-) -> torch.Tensor:
-    shared = queries.shape[1] // keys.shape[1]
-    return attend_fused(
-        queries, keys, values, visible if visible.ndim == 2 else visible.repeat_interleave(shared, dim=1)
-    )
-
-
-def _attend_plain(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor
-) -> torch.Tensor:
-    bias = torch.where(visible, 0.0, MASKED)
-    return attend(queries, keys, values, bias if visible.ndim == 2 else bias[:, :, None])
 
 
 def _rows_of(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

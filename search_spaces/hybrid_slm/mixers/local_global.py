@@ -12,6 +12,7 @@ import torch
 
 from ..sizes import MixerSizes
 from ._attending import MASKED, attend, causal_bias
+from ._bands import attend_in_bands
 from .block_sparse import BlockSparse
 
 
@@ -21,8 +22,13 @@ class LocalGlobal(BlockSparse):
     kind: ClassVar[str] = "local_global"
     branches: ClassVar[int] = 3
 
-    def _more_visible(self, positions: torch.Tensor) -> list[torch.Tensor]:
-        return [causal_bias(positions, self.sizes.window) == 0]
+    def _more_in_sequence(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, fused: bool
+    ) -> list[torch.Tensor]:
+        if fused and not torch.compiler.is_exporting():
+            return [attend_in_bands(queries, keys, values, self.sizes.window)]
+        positions = torch.arange(queries.shape[2], device=queries.device)
+        return [attend(queries, keys, values, causal_bias(positions, self.sizes.window))]
 
     def _more_in_step(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, position: torch.Tensor

@@ -19,7 +19,7 @@ import torch
 
 from ....errors import SpaceError
 from ..sizes import MixerSizes, Work
-from ._attending import MASKED, attend
+from ._attending import MASKED, attend, attend_fused_apart
 from ._rings import put_in_ring, ring_of, tokens_in_ring
 from .attention import Attention
 from .base import State, StateSpec
@@ -41,10 +41,16 @@ class StridedSparseAttention(Attention):
         super().__init__(sizes)
         _check(sizes)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        positions = torch.arange(x.shape[1], device=x.device)
+        mixed = attend_fused_apart(*self._projected(x, positions), self._visible(positions)[None])
+        y: torch.Tensor = self.out(mixed)
+        return y
+
     def prefill(self, x: torch.Tensor) -> tuple[torch.Tensor, State]:
         positions, window = torch.arange(x.shape[1], device=x.device), self.sizes.window
         queries, keys, values = self._projected(x, positions)
-        mixed = attend(queries, keys, values, self._bias(positions))
+        mixed = attend(queries, keys, values, torch.where(self._visible(positions), 0.0, MASKED)[:, None])
         state = (ring_of(keys, window), ring_of(values, window), self._owned(keys), self._owned(values))
         return self.out(mixed), state
 
@@ -76,18 +82,13 @@ class StridedSparseAttention(Attention):
         mine = owner == torch.arange(self.sizes.kv_heads, device=x.device)[:, None]
         return torch.where(mine[..., None], x, 0.0).sum(1)
 
-    def _bias(self, positions: torch.Tensor) -> torch.Tensor:
-        """``(K, 1, T, T)``, of a whole sequence."""
+    def _visible(self, positions: torch.Tensor) -> torch.Tensor:
+        """``(K, T, T)``, of a whole sequence."""
         blocks = positions // block_size(self.sizes)
         heads = torch.arange(self.sizes.kv_heads, device=positions.device)[:, None]
         own = (torch.remainder(blocks, self.sizes.kv_heads) == heads)[:, None]
         local = blocks[:, None] - blocks < self.sizes.window // block_size(self.sizes)
-        visible = (local | own) & (positions[:, None] >= positions)
-        return torch.where(visible, 0.0, MASKED)[:, None]
-
-    def visible(self, positions: torch.Tensor) -> torch.Tensor:
-        shared = self.sizes.heads // self.sizes.kv_heads
-        return (self._bias(positions)[:, 0] == 0).repeat_interleave(shared, dim=0)
+        return (local | own) & (positions[:, None] >= positions)
 
     def _ring_bias(self, position: torch.Tensor) -> torch.Tensor:
         """``(W,)``: while the block of ``position`` is not full, the ring holds the rest of one that is too old."""

@@ -12,6 +12,7 @@ import torch
 from ....errors import SpaceError
 from ..sizes import MixerSizes, Work
 from ._attending import MASKED, attend, causal_bias
+from ._bands import attend_in_bands
 from ._rings import put_in_ring, ring_of, tokens_in_ring
 from .attention import Attention
 from .base import State, StateSpec
@@ -33,6 +34,13 @@ class SlidingWindow(Attention):
 
     def visible(self, positions: torch.Tensor) -> torch.Tensor:
         return causal_bias(positions, self.sizes.window) == 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            return super().forward(x)
+        queries, keys, values = self._projected(x, torch.arange(x.shape[1], device=x.device))
+        mixed: torch.Tensor = self.out(attend_in_bands(queries, keys, values, self.sizes.window))
+        return mixed
 
     def prefill(self, x: torch.Tensor) -> tuple[torch.Tensor, State]:
         positions, window = torch.arange(x.shape[1], device=x.device), self.sizes.window
