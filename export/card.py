@@ -95,6 +95,7 @@ def render_card(card: ModelCard) -> str:
         _costs(card),
         _use_onnx(card),
         _use_sequences(card),
+        _use_language(card),
         _use_torch(card),
         _train_again(card),
     )
@@ -242,6 +243,24 @@ def _use_sequences(card: ModelCard) -> str:
         'print(translator.translate(["a source"], beam=1))',
     ]
     text = 'From a shell: `gnomon translate from=. "a source"`. From Python, in this folder:'
+    return _code("## Use it with ONNX Runtime", text, lines)
+
+
+def _use_language(card: ModelCard) -> str:
+    """Of a model that writes on: two files whose metadata say how they fit together."""
+    if not card.metadata.interface or card.files != ("prefill.onnx", "step.onnx"):
+        return ""
+    lines = [
+        "from gnomon.tasks.language.generation import Generator",
+        "from gnomon.tasks.language.onnx_model import OnnxLanguageModel",
+        "from gnomon.tasks.language.text_tokenizer import TextTokenizer",
+        "",
+        'tokenizer = TextTokenizer.of_folder(".")',
+        'generator = Generator(OnnxLanguageModel("."))',
+        'prompt = [1, *tokenizer.encode("def main(")]  # 1 begins a text',
+        "print(tokenizer.decode(generator.generate(prompt, 64)))",
+    ]
+    text = 'From a shell: `gnomon generate from=. "def main("`. From Python, in this folder:'
     return _code("## Use it with ONNX Runtime", text, lines)
 
 
