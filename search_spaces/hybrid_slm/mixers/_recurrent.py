@@ -105,8 +105,10 @@ def chunked(x: torch.Tensor, size: int) -> torch.Tensor:
     """``(B, T, H, ...)`` to ``(B, H, N, S, ...)``, where zeros fill the last chunk."""
     batch, tokens, *rest = x.shape
     chunks = chunk_count(tokens, size)
-    padded = functional.pad(x, [0, 0] * len(rest) + [0, chunks * size - tokens])
-    return padded.reshape(batch, chunks, size, *rest).movedim(3, 1).contiguous()
+    missing = chunks * size - tokens
+    if torch.compiler.is_exporting() or missing:  # Padding by nothing copies.
+        x = functional.pad(x, [0, 0] * len(rest) + [0, missing])
+    return x.reshape(batch, chunks, size, *rest).movedim(3, 1).contiguous()
 
 
 def unchunked(x: torch.Tensor, tokens: int) -> torch.Tensor:

@@ -54,8 +54,9 @@ class DeltaNet(Mixer):
         """Queries and keys of length 1, values: each ``(..., H, D)``."""
         heads = self.sizes.heads
         parts = mixed.unflatten(-1, (3 * heads, self.sizes.head_size))
-        queries, keys = unit(parts[..., : 2 * heads, :]).chunk(2, dim=-2)
-        return queries, keys, parts[..., 2 * heads :, :]
+        matched, values = parts.split([2 * heads, heads], dim=-2)
+        queries, keys = unit(matched).chunk(2, dim=-2)
+        return queries, keys, values
 
     @classmethod
     def state_specs(cls, sizes: MixerSizes, batch: int, past: int) -> tuple[StateSpec, ...]:

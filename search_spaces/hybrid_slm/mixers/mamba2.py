@@ -142,7 +142,8 @@ def decayed_attention(
     tokens, heads, size = values.shape[1:]
     chunks = chunk_count(tokens, CHUNK)
     queries, keys, values, log_decay = (_in_chunks(x, chunks) for x in (queries, keys, values.flatten(2), log_decay))
-    since = log_decay.cumsum(dim=2).transpose(2, 3)  # (B, N, H, S)
+    # Contiguous, or what is as large as scores would lie in memory as its products do not want it.
+    since = log_decay.transpose(2, 3).contiguous().cumsum(dim=-1)  # (B, N, H, S)
     between = decays_between(since)
     by_head = values.unflatten(-1, (heads, size)).transpose(2, 3)  # (B, N, H, S, V)
     inside = ((queries @ keys.transpose(-1, -2))[:, :, None] * between) @ by_head
@@ -156,8 +157,10 @@ def decayed_attention(
 
 
 def _in_chunks(x: torch.Tensor, chunks: int) -> torch.Tensor:
-    padded = functional.pad(x, (0, 0, 0, chunks * CHUNK - x.shape[1]))
-    return padded.reshape(x.shape[0], chunks, CHUNK, x.shape[2])
+    missing = chunks * CHUNK - x.shape[1]
+    if torch.compiler.is_exporting() or missing:  # Padding by nothing copies.
+        x = functional.pad(x, (0, 0, 0, missing))
+    return x.reshape(x.shape[0], chunks, CHUNK, x.shape[2])
 
 
 def _carried(log_decay: torch.Tensor, updates: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
