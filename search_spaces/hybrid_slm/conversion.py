@@ -1,4 +1,6 @@
-"""A mixer that begins with another one's projections, as Jet-Nemotron (2508.15884) begins with the attention's.
+"""A mixer that begins with another one's projections, as linear mixers may begin with attention's.
+
+After Wang et al. (The Mamba in the Llama, 2408.15237), who reuse queries, keys, values and the output layer.
 
 Shapes: K heads of keys, D features of a head, C width.
 """

@@ -1,4 +1,8 @@
-"""A trained language model with attention in fewer places: what stands where, after Jet-Nemotron and Puzzle."""
+"""A trained language model with attention in fewer places: what stands where.
+
+After Jet-Nemotron (2508.15884), which starts from a trained model and freezes its feed-forwards, and Puzzle
+(2411.19146), which teaches and scores replacements one by one.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ class MixerReplacement(GenerationSpace):
     the name of a replacement. Everything else is the parent's: feed-forwards, norms, embedding.
 
     :meth:`initial` and :meth:`elastic` start from the parent's weights. Replacements begin with the projections of
-    what they replace (Jet-Nemotron, 2508.15884) and are to learn from it: ``quality=blockwise`` (Puzzle, 2411.19146).
+    what they replace and are to learn from it: ``quality=blockwise`` (Puzzle, 2411.19146).
     By default, training changes mixers only, whether kept or replaced.
 
     Args:

@@ -89,7 +89,7 @@ def _begin(branch: Branch, source: Branch) -> None:
 
 def leave_trainable(model: LanguageModel, trained: str) -> LanguageModel:
     """Sets which parameters ask for gradients, in place: ``all``, or only those of ``mixers``: not feed-forwards,
-    norms, routers, meta tokens, embedding and output layer (Jet-Nemotron freezes what is not attention)."""
+    norms, routers, meta tokens, embedding and output layer (Jet-Nemotron, 2508.15884, freezes feed-forwards)."""
     if trained == "mixers":
         bodies = (branch.body for branch in model.each_branch() if branch.mixer is not None)
         kept = {id(parameter) for body in bodies for parameter in body.parameters()}

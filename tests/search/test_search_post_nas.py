@@ -25,14 +25,15 @@ SIZES = MixerSizes(width=16, heads=2, kv_heads=2, head_size=8, window=16, max_le
 
 def words(folder: Path) -> list[str]:
     return [
-        "space=mixer_replacement", f"space.model={folder / 'parent'}",
-        "space.mixers=[{kind: sliding_window, window: 2}]", f"space.context={LENGTH}", "task=text_files", f"task.data.path={folder / 'texts'}", f"task.length={LENGTH}",
-        f"task.tokens_per_epoch={10 * 8 * LENGTH}", "task.ranges=[]", "task.scored=8", "task.scored_test=8",
-        "task.scored_onnx=2", "task.fractions=[0.8,0.1,0.1]", "quality=blockwise", "quality.epochs=2",
-        "strategy=integer_program", "device=torch_cpu", "protocol=quick", "predictor=bayesian_linear",
-        "objective.metrics=[quality]", "objective.latency=500%", "objective.confidence=0.5",
-        "study.name=found", f"study.dir={folder}", "study.workers=1", "study.references=5", "study.refinements=0",
-        "study.evaluations=5", "study.batch=2", "finalise.budget=1", "finalise.top_k=1", "finalise.max_models=1",
+        "space=mixer_replacement", f"space.model={folder / 'parent'}", f"space.context={LENGTH}",
+        "space.mixers=[{kind: sliding_window, window: 2}]", "task=text_files", f"task.data.path={folder / 'texts'}",
+        f"task.length={LENGTH}", f"task.tokens_per_epoch={10 * 8 * LENGTH}", "task.ranges=[]", "task.scored=8",
+        "task.scored_test=8", "task.scored_onnx=2", "task.fractions=[0.8,0.1,0.1]", "quality=blockwise",
+        "quality.epochs=2", "strategy=integer_program", "device=torch_cpu", "protocol=quick",
+        "predictor=bayesian_linear", "objective.metrics=[quality]", "objective.latency=500%",
+        "objective.confidence=0.5", "study.name=found", f"study.dir={folder}", "study.workers=1",
+        "study.references=5", "study.refinements=0", "study.evaluations=5", "study.batch=2",
+        "finalise.budget=1", "finalise.top_k=1", "finalise.max_models=1",
     ]  # fmt: skip
 
 
