@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from benchmarks._trainings import SpaceNetwork, Training, task_of
 from gnomon.schema import Record
-from gnomon.search_spaces import Deployable, SearchSpace, space_from_spec
+from gnomon.search_spaces import Deployable, SearchSpace, Workload, space_from_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,8 +54,8 @@ def make_space(task: Sequence[str], words: Sequence[str]) -> SearchSpace:
     return make_space(compose("search", [*task, *words]).space, task_of(tuple(task)), [])
 
 
-def deployable_of(network: SpaceNetwork) -> Deployable:
+def deployable_of(network: SpaceNetwork, workload: Workload | None = None) -> Deployable:
     """What a device runs of a network, untrained: its latency does not depend on weights."""
     spec = network.spec()
     space = space_from_spec(spec["space"])
-    return space.deployable(space.config(space.algebra.from_key(spec["key"])))
+    return space.deployable(space.config(space.algebra.from_key(spec["key"])), workload)
