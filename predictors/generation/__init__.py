@@ -12,6 +12,7 @@ from .metrics import (
 )
 from .operator_table import Entry, OperatorTable, TableSource
 from .parts import Part
+from .predictors import OperatorTablePredictor, RooflinePredictor
 from .roofline import Roofline
 from .table_plan import TableModel, TablePlan
 from .work import Phase, model_work
@@ -22,10 +23,12 @@ __all__ = [
     "GenerationForm",
     "GenerationMetrics",
     "OperatorTable",
+    "OperatorTablePredictor",
     "Part",
     "Phase",
     "PrefillForm",
     "Roofline",
+    "RooflinePredictor",
     "TableModel",
     "TablePlan",
     "TableSource",

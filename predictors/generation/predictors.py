@@ -5,7 +5,7 @@ Shapes: N architectures, F columns.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,16 +16,17 @@ import numpy.typing as npt
 
 from ...errors import PredictorError
 from ...search_spaces import Genotypes, SearchSpace
-from ...search_spaces.hybrid_slm.specs import LanguageModelSpec
+from ...search_spaces.hybrid_slm.sizes import Work
+from ...search_spaces.hybrid_slm.specs import LanguageModelSpec, Operator
 from ..base import LatencyModel
 from ..bundle import SavableLatencyModel
 from ..checks import checked_measurements
 from ..regression import REGRESSORS, Regression, RegressionPredictor
 from ..regressors import Regressor, fit_positive_line
-from .on_spaces import population_figures
+from .on_spaces import CallFigures, PopulationFigures
 from .operator_table import OperatorTable
 from .roofline import Roofline
-from .work import Phase, model_work
+from .work import Phase, base_work, operator_work
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,29 +35,26 @@ UNMEASURED_NOISE = 0.1
 NORMALISING_SAMPLE = 64
 
 
-class CallColumns:
-    """Columns of a population that are sums over the calls of its workload.
+class CallColumns(ABC):
+    """Columns of a population: figures of its workload's calls.
 
     Args:
         space: Of language models.
+        figures: Of calls.
+
+    Raises:
+        PredictorError: If the space has no language models.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, figures: CallFigures) -> None:
         self.space = space
+        self.figures = PopulationFigures(space, figures)
 
     def __call__(self, genotypes: Genotypes) -> FloatArray:
         """``(N, F)``, each column of mean 1 over the space."""
         return self.figures(genotypes) / self._scale
-
-    def figures(self, genotypes: Genotypes) -> FloatArray:
-        """``(N, F)``, in their own units."""
-        return population_figures(self.space, genotypes, self.of_call)
-
-    @abstractmethod
-    def of_call(self, spec: LanguageModelSpec, phase: Phase, length: int) -> FloatArray:
-        """Figures of one call ``(F,)``."""
 
     @abstractmethod
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -64,57 +62,81 @@ class CallColumns:
 
     @classmethod
     @abstractmethod
-    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> CallColumns:
         """The columns that :meth:`to_arrays` described; KeyError if an array is missing."""
 
     @cached_property
     def _scale(self) -> FloatArray:
-        sample = self.space.sample(NORMALISING_SAMPLE, np.random.default_rng(0))
-        mean = self.figures(sample).mean(axis=0)
+        mean = self.figures(self.space.sample(NORMALISING_SAMPLE, np.random.default_rng(0))).mean(axis=0)
         return np.where(mean > 0, mean, 1.0)
 
 
+class TableFigures(CallFigures):
+    """Entries of a look-up table, in ms."""
+
+    names = ("ms",)
+
+    def __init__(self, table: OperatorTable) -> None:
+        self.table = table
+
+    def of_operator(self, operator: Operator, phase: Phase, length: int) -> FloatArray:
+        return np.array([self.table.operator_ms(operator, phase, length)])
+
+    def of_base(self, spec: LanguageModelSpec, phase: Phase, length: int) -> FloatArray:
+        return np.array([self.table.base_ms(spec, phase, length)])
+
+
 class TableColumns(CallColumns):
-    """The sum of a look-up table, in ms."""
+    """The sum of a look-up table."""
 
     kind: ClassVar[str] = "operator_table"
 
     def __init__(self, space: SearchSpace, table: OperatorTable) -> None:
-        super().__init__(space)
+        super().__init__(space, TableFigures(table))
         self.table = table
-
-    def of_call(self, spec: LanguageModelSpec, phase: Phase, length: int) -> FloatArray:
-        return np.array([self.table.model_ms(spec, phase, length)])
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"table": np.frombuffer(self.table.to_json().encode(), dtype=np.uint8).copy()}
 
     @classmethod
-    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> TableColumns:
         return cls(space, OperatorTable.from_json(bytes(arrays["table"].astype(np.uint8)).decode()))
 
 
-class RooflineColumns(CallColumns):
+class RooflineFigures(CallFigures):
     """What is computed, what is moved, and how many operators run; or both of the first at a given intensity."""
+
+    def __init__(self, intensity: float | None, batch: int) -> None:
+        self.intensity = intensity
+        self.roofline = Roofline(0.0 if intensity is None else intensity, batch=batch)
+        self.names = ("computed", "moved", "operators") if intensity is None else ("emacs",)
+
+    def of_operator(self, operator: Operator, phase: Phase, length: int) -> FloatArray:
+        return self._of(operator_work(operator, phase, length), 1)
+
+    def of_base(self, spec: LanguageModelSpec, phase: Phase, length: int) -> FloatArray:
+        return self._of(base_work(spec), 0)
+
+    def _of(self, work: Work, operators: int) -> FloatArray:
+        if self.intensity is None:
+            return np.array([self.roofline.computed(work), self.roofline.moved(work), operators])
+        return np.array([self.roofline.emacs(work)])
+
+
+class RooflineColumns(CallColumns):
+    """A roofline's figures."""
 
     kind: ClassVar[str] = "roofline"
 
     def __init__(self, space: SearchSpace, intensity: float | None = None) -> None:
-        super().__init__(space)
+        super().__init__(space, RooflineFigures(intensity, space.workload.batch))
         self.intensity = intensity
-        self.roofline = Roofline(0.0 if intensity is None else intensity, batch=space.workload.batch)
-
-    def of_call(self, spec: LanguageModelSpec, phase: Phase, length: int) -> FloatArray:
-        work, operators = model_work(spec, phase, length), float(len(spec.operators))
-        if self.intensity is None:
-            return np.array([self.roofline.computed(work), self.roofline.moved(work), operators])
-        return np.array([self.roofline.emacs(work)])
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"intensity": np.array(np.nan if self.intensity is None else self.intensity)}
 
     @classmethod
-    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+    def from_arrays(cls, space: SearchSpace, arrays: Mapping[str, npt.NDArray[Any]]) -> RooflineColumns:
         intensity = float(arrays["intensity"])
         return cls(space, None if np.isnan(intensity) else intensity)
 

@@ -8,10 +8,10 @@ they are not: of both errors ``benchmarks/generation_latency.py`` has the figure
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import PredictorError
 from ...records.measurement import Measurement
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 COPIES = 8
+
+
+class Measures(Protocol):
+    """What measures deployables: a device."""
+
+    def measure(self, deployables: Sequence[Deployable], protocol: Any, *, seed: int = 0) -> Iterator[Measurement]:
+        """One measurement a deployable."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,20 @@ class TablePlan:
                 for length in lengths if phase == "prefill" else [max(lengths)]:
                     self._add(found, self._model(base, ()), phase, length, part)
         return tuple(found.values())
+
+    def measure(self, device: Measures, protocol: Any, *, seed: int = 0) -> OperatorTable:
+        """The table of a device: all :attr:`models`, measured together.
+
+        Args:
+            device: Any :class:`~gnomon.devices.Device` that takes torch modules or exports them.
+            protocol: A :class:`~gnomon.devices.Protocol`.
+            seed: Of the order.
+
+        Raises:
+            DeviceError: If the device cannot run here.
+            MeasurementError: If a model failed.
+        """
+        return self.table(device.measure([model.deployable() for model in self.models], protocol, seed=seed))
 
     def table(self, measurements: Iterable[Measurement]) -> OperatorTable:
         """The table from measurements of all :attr:`models`, which it knows by their names.

@@ -48,7 +48,8 @@ def operator_work(operator: Operator, phase: Phase, length: int) -> Work:
 def base_work(spec: LanguageModelSpec) -> Work:
     """Of what is left without operators: embedding, last norm, output layer (of one token in both phases)."""
     head = spec.vocabulary * spec.width
-    parameters = head * (1 if spec.tied else 2) + spec.width * (1 + spec.meta_tokens)
+    norms = 2 if spec.exit_after else 1
+    parameters = head * (1 if spec.tied else 2) + spec.width * (norms + spec.meta_tokens)
     return Work(parameters, head, 0, 0)
 
 
@@ -56,8 +57,9 @@ def model_work(spec: LanguageModelSpec, phase: Phase, length: int) -> Work:
     """Of a whole model, for one sequence."""
     parts = [operator_work(operator, phase, length + spec.meta_tokens) for operator in spec.operators]
     parts.append(base_work(spec))
+    routers = len(spec.operators) * (spec.width + 1) if spec.skips else 0
     return Work(
-        parameters=sum(part.parameters for part in parts),
+        parameters=routers + sum(part.parameters for part in parts),
         macs=sum(part.macs for part in parts),
         state_elements=sum(part.state_elements for part in parts),
         state_traffic=sum(part.state_traffic for part in parts),
