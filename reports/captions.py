@@ -16,12 +16,25 @@ def caption(summary: StudySummary, plot: str) -> str:
         "hypervolume": "How much of the space of quality and cost the search's front covers after each distinct "
         "evaluation, as a share of the final one. A curve that still climbs at its end says that more evaluations "
         "(study.evaluations) would have helped. Shares of different studies do not compare.",
-        "shared_training": f"Validation {words(summary.metric)} of the largest and the smallest network with the "
-        "shared weights after each epoch, batch norm estimated anew for each. The search ranks architectures by such "
-        "figures; the models it hands back are trained from scratch.",
+        "shared_training": _shared_training(summary),
         "importance": f"The share of the variance of {words(summary.metric)} among the evaluated architectures that "
         "each decision explains (fANOVA). It holds for the architectures that were evaluated, not for the whole space.",
     }[plot]
+
+
+def _shared_training(summary: StudySummary) -> str:
+    metric, shared = words(summary.metric), summary.shared_training
+    if shared is not None and shared.errors:
+        return (
+            f"Validation {metric} after each epoch of the trained network from which the search starts, and of it with "
+            "the same replacement everywhere. Replacements learnt by themselves, and have not been trained together; "
+            "the models that the search hands back have."
+        )
+    return (
+        f"Validation {metric} of the largest and the smallest network with the "
+        "shared weights after each epoch, batch norm estimated anew for each. The search ranks architectures by such "
+        "figures; the models it hands back are trained from scratch."
+    )
 
 
 def _front(summary: StudySummary) -> str:

@@ -173,23 +173,42 @@ def _image(summary: StudySummary, plot: Plot) -> Image:
 
 @dataclass(frozen=True)
 class Shared:
-    """The training of shared weights on the page: key figures, and a row a decision."""
+    """The training of shared weights on the page: key figures, a row a decision, and a row a place."""
 
+    text: str
     facts: tuple[tuple[str, str], ...]
     choices: tuple[tuple[str, str, str], ...]
+    replacements: tuple[str, ...]
+    errors: tuple[tuple[str, ...], ...]
 
 
 def _shared(training: SharedTraining) -> Shared:
     last = [(f"{name} network", f"{curve[-1]:.4g}") for name, curve in training.curves.items() if curve]
+    apart = bool(training.errors)
     facts = [
         ("rule", words(training.rule)),
         ("epochs", f"{training.epochs:,}"),
         ("steps", f"{training.steps:,}"),
-        ("networks trained in them", f"{training.networks:,}"),
+        *([] if apart else [("networks trained in them", f"{training.networks:,}")]),
         ("time", duration(training.seconds)),
         *[(f"validation {words(training.metric)}, {name}", value) for name, value in last],
     ]
-    return Shared(tuple(facts), tuple(_choice_row(row) for row in training.choices))
+    text = (
+        "Qualities in the search are of networks that were put together from parts, each of which learnt by itself."
+        if apart
+        else "Qualities in the search are of parts of one network that was trained for the whole space."
+    )
+    choices = tuple(_choice_row(row) for row in training.choices)
+    return Shared(text, tuple(facts), choices, *_error_rows(training))
+
+
+def _error_rows(training: SharedTraining) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Names of replacements, and for each place its name and their last errors; empty where nothing learnt apart."""
+    last = {name: errors[-1] for name, errors in training.errors.items() if errors}
+    places = dict.fromkeys(name.partition("/")[0] for name in last)
+    names = tuple(dict.fromkeys(name.partition("/")[2] for name in last))
+    cells = {name: f"{error:.3g}" for name, error in last.items()}
+    return names, tuple((place, *(cells.get(f"{place}/{name}", "") for name in names)) for place in places)
 
 
 def _choice_row(row: ChoiceCount) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from .format import words
 
 COLORS = {"largest": style.BLUE, "smallest": style.VERMILION}
 DASHES = {"largest": "-", "smallest": "--"}
+OTHERS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.SKY, style.RED)
 
 
 def draw_shared_training(summary: StudySummary, path: Path) -> bool:
@@ -20,9 +21,9 @@ def draw_shared_training(summary: StudySummary, path: Path) -> bool:
     from matplotlib.ticker import MaxNLocator
 
     with style.drawing(9.0, 3.6) as (figure, axes):
-        for name, curve in shared.curves.items():
+        for index, (name, curve) in enumerate(shared.curves.items()):
             epochs = range(1, len(curve) + 1)
-            color, dash = COLORS.get(name, style.GREY), DASHES.get(name, ":")
+            color, dash = COLORS.get(name, OTHERS[index % len(OTHERS)]), DASHES.get(name, "-")
             axes.plot(epochs, curve, dash, color=color, linewidth=1.9, label=f"{name} network")
             axes.plot(len(curve), curve[-1], "o", color=color, markersize=6)
         axes.set_title("Training of the shared weights")
