@@ -86,8 +86,8 @@ def true(model) -> float:
 
 
 @cache
-def made(predictor_class, *arguments, **options):
-    return predictor_class(space(), *arguments, **options)
+def made(predictor_class):
+    return predictor_class(space(), table()) if predictor_class is OperatorTablePredictor else predictor_class(space())
 
 
 class TestOperatorTable(LatencyPredictorSuite):
@@ -95,7 +95,7 @@ class TestOperatorTable(LatencyPredictorSuite):
 
     @pytest.fixture
     def predictor(self):
-        return made(OperatorTablePredictor, table())
+        return made(OperatorTablePredictor)
 
     @pytest.fixture
     def latency_function(self):
