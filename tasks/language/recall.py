@@ -10,7 +10,7 @@ Shapes: B sequences, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
@@ -27,6 +27,9 @@ from .text_tokenizer import TextTokenizer
 GIVEN, TEXT, ANSWER = range(3)
 """What a token of a sequence is."""
 
+ROUNDS = 4
+"""Times that the same pairs are asked for in training at most."""
+
 Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 
@@ -41,7 +44,7 @@ class Recall:
         key_length: Characters of a key.
         sequences: That are scored at each distance.
         share: Of the windows in training that hold pairs and questions; of their tokens only the text and the
-            answers are learned. Distances there are random, short ones as often as long ones.
+            answers are learned. Distances there are random, see :meth:`RecallSequences.trained`.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -135,41 +138,49 @@ class RecallSequences:
                 "too little text", field="task.recall.distances", value=distance, allowed=f"below {len(text)}"
             )
         rng = np.random.default_rng(derived_seed(seed, distance, self.recall.pairs))
-        rows, answers = [], []
+        rows = []
         for _ in range(self.recall.sequences):
-            ids, flags = self._episode(text, self.recall.pairs, distance, rng)
-            rows.append([BEGIN, *ids])
-            answers.append([False, *(flag == ANSWER for flag in flags)])
-        return np.array(rows, dtype=np.int64), np.array(answers)
+            pairs = self._drawn(self.recall.pairs, rng)
+            rows.append([BEGIN, *self._block(pairs), *_text(text, distance, rng), *self._block(pairs, rng)])
+        before = 1 + self.recall.block(self.recall.pairs) + distance
+        kinds = np.array([GIVEN] * before + self._question_kinds(self.recall.pairs))
+        return np.array(rows, dtype=np.int64), np.tile(kinds == ANSWER, (len(rows), 1))
 
     def trained(self, text: Ids, length: int, rng: np.random.Generator) -> tuple[Rows, Flags]:
-        """One window ``(length,)`` full of such sequences, and which of its tokens are to be learned."""
-        ids: list[int] = []
-        flags: list[int] = []
-        while len(ids) < length:
-            pairs = int(rng.integers(1, self.recall.pairs + 1))
-            room = length - len(ids) - 2 * self.recall.block(pairs)
-            if room < 1:
-                ids += _text(text, length - len(ids), rng)
-                flags += [TEXT] * (length - len(flags))
-                break
-            # Uniform in its logarithm: what is near is learned first.
-            distance = int(np.exp(rng.uniform(0.0, np.log(room))))
-            more, kinds = self._episode(text, pairs, distance, rng)
-            ids, flags = ids + more, flags + kinds
-        return np.array(ids, dtype=np.int64), np.array([flag != GIVEN for flag in flags])
+        """One window ``(length,)`` full of such sequences, and which of its tokens are to be learned.
 
-    def _episode(self, text: Ids, pairs: int, distance: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-        """Pairs, text, questions; and what each token is."""
-        numbers = rng.choice(26**self.recall.key_length, size=pairs, replace=False).tolist()
-        values = rng.integers(0, 26, size=pairs).tolist()
-        blocks = [self._pair(number, value) for number, value in zip(numbers, values, strict=True)]
-        asked = rng.permutation(pairs).tolist()
-        given = [UNKNOWN, *(token for block in blocks for token in block)]
-        questions = [UNKNOWN, *(token for i in asked for token in blocks[i])]
-        kinds = [GIVEN, *([GIVEN] * self.recall.key_length + [ANSWER]) * pairs]
-        ids = given + _text(text, distance, rng) + questions
-        return ids, [GIVEN] * len(given) + [TEXT] * distance + kinds
+        Pairs are asked for several times, half of the times at once, so that there is something to learn from in every
+        part of a window; other distances are uniform in their logarithm, so that what is near is learned first.
+        """
+        ids: list[int] = []
+        kinds: list[int] = []
+        while length - len(ids) > 2 * self.recall.block(self.recall.pairs):
+            pairs = self._drawn(int(rng.integers(1, self.recall.pairs + 1)), rng)
+            ids, kinds = ids + self._block(pairs), kinds + [GIVEN] * self.recall.block(len(pairs))
+            for _ in range(int(rng.integers(1, ROUNDS + 1))):
+                room = length - len(ids) - self.recall.block(len(pairs))
+                if room < 1:
+                    break
+                distance = int(np.exp(rng.uniform(0.0, np.log(room)))) if rng.integers(2) else 0
+                ids += _text(text, distance, rng) + self._block(pairs, rng)
+                kinds += [TEXT] * distance + self._question_kinds(len(pairs))
+        ids += _text(text, length - len(ids), rng)
+        kinds += [TEXT] * (length - len(kinds))
+        return np.array(ids, dtype=np.int64), np.array([kind != GIVEN for kind in kinds])
+
+    def _drawn(self, count: int, rng: np.random.Generator) -> list[list[int]]:
+        """Tokens of so many keys, all different, with their values."""
+        numbers = rng.choice(26**self.recall.key_length, size=count, replace=False).tolist()
+        values = rng.integers(0, 26, size=count).tolist()
+        return [self._pair(number, value) for number, value in zip(numbers, values, strict=True)]
+
+    def _block(self, pairs: Sequence[list[int]], rng: np.random.Generator | None = None) -> list[int]:
+        """The mark and all pairs, in another order if there is a generator."""
+        order = range(len(pairs)) if rng is None else rng.permutation(len(pairs)).tolist()
+        return [UNKNOWN, *(token for i in order for token in pairs[i])]
+
+    def _question_kinds(self, pairs: int) -> list[int]:
+        return [GIVEN, *([GIVEN] * self.recall.key_length + [ANSWER]) * pairs]
 
     def _pair(self, number: int, value: int) -> list[int]:
         """Tokens of a key and its value."""
