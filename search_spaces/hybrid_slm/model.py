@@ -36,7 +36,9 @@ class Branch(nn.Module):
         width = operator.sizes.width
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.body: nn.Module = (
-            SwiGLU(width, operator.ffn_width) if operator.kind == FFN else mixer_class(operator.kind)(operator.sizes)
+            SwiGLU(width, operator.ffn_width, operator.fan_in)
+            if operator.kind == FFN
+            else mixer_class(operator.kind)(operator.sizes)
         )
         self.router = nn.Linear(width, 1) if skips else None
         if self.router is not None:
