@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from onnxruntime import InferenceSession
 
 from gnomon.errors import SpaceError
-from gnomon.export.direct import to_onnx_quickly
 from gnomon.search_spaces import Workload
 from gnomon.search_spaces.hybrid_slm.conversion import take_projections
 from gnomon.search_spaces.hybrid_slm.mixers import mixer_class
@@ -15,7 +13,7 @@ from gnomon.search_spaces.hybrid_slm.replacement import MixerReplacement
 from gnomon.search_spaces.hybrid_slm.saved import save_language_model
 from gnomon.search_spaces.hybrid_slm.sizes import MixerSizes
 from gnomon.search_spaces.hybrid_slm.specs import FFN, LanguageModelSpec, Operator
-from gnomon.testing import ElasticSuite, SearchSpaceSuite
+from gnomon.testing import ElasticSuite, LanguageSpaceSuite
 
 torch.set_num_threads(1)
 
@@ -51,33 +49,16 @@ def tokens(batch=2, length=30):
     return torch.randint(0, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(0))
 
 
-class TestSpace(SearchSpaceSuite):
+class TestSpace(LanguageSpaceSuite):
     models = 3
 
     @pytest.fixture
     def space(self, space):
         return space
 
-    def inputs(self, space, batch):
-        return (tokens(batch),)
-
-    def test_costs_equal_an_independent_count(self, space):
-        """Those of a step, with which :meth:`test_macs_equal_torchs_flop_counter` has nothing to do either."""
-        from gnomon.predictors.generation import model_work
-
-        for row in space.sample(5, np.random.default_rng(0)):
-            work, costs = model_work(space.spec_of(space.config(row)), "step", 40), space.costs(row[None])
-            assert costs.parameters[0] == work.parameters
-            assert costs.macs[0] == work.macs
-
-    def test_macs_equal_torchs_flop_counter(self, space):
-        pytest.skip("costs are of a step, whose graph the suite does not know")
-
-    def test_features_equal_the_graphs(self, space):
-        pytest.skip("features are of a step")
-
+    @pytest.mark.slow
     def test_quick_export_answers_like_torch(self, space):
-        pytest.skip("graphs are prefill and step: test_a_hybrid_decodes_alike_in_onnx")
+        super().test_quick_export_answers_like_torch(space)
 
 
 class TestShared(ElasticSuite):
@@ -185,37 +166,6 @@ def test_costs_at_a_long_context_are_those_of_attention(folder):
         3 * (costs.cio[1] - costs.cio[0] - short.cio[1] + short.cio[0]) * -1
     )
     assert costs.cio[2] == short.cio[2]
-
-
-@torch.no_grad()
-def test_a_hybrid_decodes_as_it_reads(space):
-    model, x = space.initial(space.named["all_deltanet"]).eval(), tokens(2, 9)
-    modules = space.graph_modules(model)
-    _, *state = modules["prefill"](x[:, :-1])
-    logits, *_ = modules["step"](x[:, -1], *state)
-    torch.testing.assert_close(logits, model(x)[:, -1], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_a_hybrid_decodes_alike_in_onnx(space):
-    config = {"mixer1": "deltanet", "mixer2": "keep", "mixer4": "sliding_window_window4"}
-    deployable = space.deployable(config)
-    assert [call.graph for call in deployable.plan] == ["step"]
-    graph = deployable.graphs["step"]
-    module = space.graph_modules(space.initial(config).eval())["step"]
-    proto = to_onnx_quickly(module, graph.inputs, graph.outputs)
-    generator = torch.Generator().manual_seed(0)
-    inputs = [
-        torch.randn(spec.shape, generator=generator)
-        if spec.dtype == "float32"
-        else torch.full(spec.shape, spec.constant or 3)
-        for spec in graph.inputs
-    ]
-    session = InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run(None, {spec.name: x.numpy() for spec, x in zip(graph.inputs, inputs, strict=True)})[0]
-    with torch.no_grad():
-        expected = module(*inputs)[0]
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
 # ---- What is refused ------------------------------------------------------------------------------------
