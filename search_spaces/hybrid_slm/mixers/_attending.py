@@ -82,8 +82,8 @@ def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias
     scores: torch.Tensor = rows @ keys.transpose(-1, -2)
     if bias is not None:
         scores = (scores.unflatten(2, per_keys) + bias).flatten(2, 3)
-    mixed: torch.Tensor = torch.softmax(scores, dim=-1) @ values
-    return mixed.unflatten(2, per_keys).flatten(1, 2).transpose(1, 2).flatten(2)
+    mixed: torch.Tensor = (torch.softmax(scores, dim=-1) @ values).unflatten(2, per_keys)
+    return mixed.flatten(1, 2).transpose(1, 2).flatten(2)
 
 
 def attend_fused(
@@ -118,13 +118,13 @@ def attend_fused_apart(
     Each head of keys is a sequence of its own to the kernel, so that the mask is not repeated for heads of queries.
     """
     batch, kv_heads = keys.shape[:2]
-    mixed = attend_fused(
+    mixed: torch.Tensor = attend_fused(
         queries.unflatten(1, (kv_heads, -1)).flatten(0, 1),
         keys.flatten(0, 1)[:, None],
         values.flatten(0, 1)[:, None],
         visible.expand(batch, -1, -1, -1).flatten(0, 1)[:, None],
-    )
-    return mixed.unflatten(0, (batch, kv_heads)).transpose(1, 2).flatten(2)
+    ).unflatten(0, (batch, kv_heads))
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def causal_bias(positions: torch.Tensor, window: int | None = None) -> torch.Tensor:

@@ -25,7 +25,7 @@ def attend_in_bands(queries: torch.Tensor, keys: torch.Tensor, values: torch.Ten
     tokens = queries.shape[2]
     if tokens <= window:
         return attend_fused(queries, keys, values, None)
-    first = attend_fused(*(each[:, :, :window] for each in (queries, keys, values)), None)
+    first = attend_fused(queries[:, :, :window], keys[:, :, :window], values[:, :, :window], None)
     count = -(-tokens // window)
     queries, keys, values = (
         functional.pad(each, (0, 0, 0, count * window - tokens)) for each in (queries, keys, values)

@@ -39,7 +39,7 @@ class BlockSparse(Attention):
 
     Selected are the first block, the present one, and those whose summaries the heads of a KV head attend to most;
     about as many tokens as ``sizes.window``. ``sizes.max_length`` bounds the number of summaries, which are there from
-    the first token on.
+    the first token on. Two runtimes may select differently where blocks matter equally, to within rounding.
     """
 
     kind: ClassVar[str] = "block_sparse"
@@ -216,8 +216,9 @@ def _rows_of(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """``(B, K, P, D)`` at rows ``(B, K, M)``: one Gather of whole rows; element by element takes ten times as long."""
     batch, heads, tokens = x.shape[:3]
     starts = (torch.arange(batch * heads, device=x.device) * tokens).unflatten(0, (batch, heads))
-    chosen: torch.Tensor = x.flatten(0, 2).index_select(0, (rows + starts[..., None]).flatten())
-    return chosen.unflatten(0, rows.shape)
+    chosen = x.flatten(0, 2).index_select(0, (rows + starts[..., None]).flatten())
+    table: torch.Tensor = chosen.unflatten(0, rows.shape)
+    return table
 
 
 def _check(sizes: MixerSizes) -> None:

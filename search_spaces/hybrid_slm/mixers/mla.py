@@ -87,7 +87,9 @@ class LatentAttention(Mixer):
         absorbed = absorbed * math.sqrt(latents.shape[-1] / queries.shape[-1])
         mixed = attend(absorbed, latents[:, None], latents[:, None], None).unflatten(-1, (heads, -1))
         # The weighted sum of the rotated keys is thrown away: cheaper than a copy of the latents without them.
-        values = mixed[..., :latent].transpose(1, 2) @ self.up_v.weight.unflatten(0, (heads, head_size)).transpose(1, 2)
+        values: torch.Tensor = mixed[..., :latent].transpose(1, 2) @ self.up_v.weight.unflatten(
+            0, (heads, head_size)
+        ).transpose(1, 2)
         return values.transpose(1, 2).flatten(2)
 
     @staticmethod

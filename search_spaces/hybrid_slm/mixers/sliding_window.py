@@ -63,7 +63,7 @@ class SlidingWindow(Attention):
     def step_work(cls, sizes: MixerSizes, past: int) -> Work:
         parameters = 2 * sizes.width * (sizes.inner + sizes.kv_inner)
         kept = 2 * sizes.window * sizes.kv_inner
-        return Work(parameters, parameters + 2 * sizes.window * sizes.inner, kept, 2 * kept)
+        return Work(parameters, parameters + 2 * sizes.window * sizes.inner, kept, kept)
 
     @classmethod
     def prefill_work(cls, sizes: MixerSizes, tokens: int) -> Work:
