@@ -7,8 +7,9 @@ gnomon export architecture=mobilenet_v2 to=exported        an architecture, fres
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..cli import Options
     from ..export import ModelMetadata
-    from ..search_spaces import Deployable
+    from ..search_spaces import SearchSpace
 
 CONFIG = "export"
 
@@ -25,12 +26,13 @@ def run(config: DictConfig, options: Options) -> int:
     """Exports, checks and prints the files."""
     from ..export import ModelMetadata, check_exported, export_deployable
 
-    deployable, module = _source(config)
-    metadata = _metadata(config) or ModelMetadata(deployable.architecture)
+    space, choices, module = _source(config)
+    deployable, modules = space.deployable(choices), space.graph_modules(module)
+    metadata = _metadata(config) or ModelMetadata(deployable.architecture, interface=space.interface(choices))
     exported = export_deployable(
-        deployable, Path(config.to), modules={"main": module}, metadata=metadata.props(), opset=config.opset
+        deployable, Path(config.to), modules=modules, metadata=metadata.props(), opset=config.opset
     )
-    error = check_exported(exported, {"main": module})
+    error = check_exported(exported, modules, feeds=metadata.interface.get("feeds"))
     files = [str(graph.onnx_path) for graph in exported.graphs.values()]
     if options.json:
         print(json.dumps({"files": files, "max_abs_error": error}))
@@ -39,8 +41,8 @@ def run(config: DictConfig, options: Options) -> int:
     return 0
 
 
-def _source(config: DictConfig) -> tuple[Deployable, nn.Module]:
-    """The deployable and its module: trained from a folder, or fresh under the seed."""
+def _source(config: DictConfig) -> tuple[SearchSpace, Mapping[str, Any], nn.Module]:
+    """Space, choices and module: trained from a folder, or fresh under the seed."""
     import torch
 
     from ..export import load_architecture, load_model
@@ -50,10 +52,10 @@ def _source(config: DictConfig) -> tuple[Deployable, nn.Module]:
     if config["from"] is not None:
         folder = Path(config["from"])
         architecture = load_architecture(folder)
-        return space_from_spec(architecture.space).deployable(architecture.config), load_model(folder)
+        return space_from_spec(architecture.space), architecture.config, load_model(folder)
     space, choices = space_and_config(config)
     torch.manual_seed(config.seed)
-    return space.deployable(choices), space.build(choices)
+    return space, choices, space.build(choices)
 
 
 def _metadata(config: DictConfig) -> ModelMetadata | None:

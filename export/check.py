@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ExportError
-from ..search_spaces import Deployable, TensorSpec
+from ..search_spaces import Deployable, Graph, TensorSpec
 from .onnx_export import evaluation_mode, example_inputs, first_line
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 DEFAULT_TOLERANCE = 1e-4
@@ -29,6 +30,7 @@ def check_onnx(
     batches: Sequence[int] = (1, 3),
     tolerance: float = DEFAULT_TOLERANCE,
     seed: int = 0,
+    given: Mapping[int, Mapping[str, torch.Tensor]] | None = None,
 ) -> float:
     """Runs ``path`` in a fresh ONNX Runtime session (CPU) beside ``module`` in evaluation mode.
 
@@ -44,6 +46,7 @@ def check_onnx(
         tolerance: Largest absolute difference of any output element that is accepted; where
             outputs are large, 1e-5 of the largest is allowed beside it.
         seed: Of the random inputs.
+        given: By size, inputs by name that are not random.
 
     Returns:
         The largest absolute difference of any output element.
@@ -56,7 +59,10 @@ def check_onnx(
     worst = 0.0
     for batch in batches if varies else (1,):
         sizes = _axis_sizes(specs, batch, min(batches)) if varies else {}
-        error, largest = _difference(session, path.name, module, specs, sizes, seed + batch)
+        inputs = example_inputs(specs, module, sizes, seed + batch)
+        known = (given or {}).get(batch, {})
+        inputs = tuple(known.get(spec.name, tensor) for spec, tensor in zip(specs, inputs, strict=True))
+        error, largest = _difference(session, path.name, module, specs, inputs)
         # "not <=" instead of ">", so that NaN fails too.
         if not error <= tolerance + RELATIVE_TOLERANCE * largest:
             raise ExportError(
@@ -76,15 +82,41 @@ def check_exported(
     *,
     batches: Sequence[int] = (1, 3),
     tolerance: float = DEFAULT_TOLERANCE,
+    feeds: Mapping[str, Mapping[str, str]] | None = None,
 ) -> float:
-    """:func:`check_onnx` of every graph that came from ``modules``; the largest difference."""
+    """:func:`check_onnx` of every graph that came from ``modules``; the largest difference.
+
+    Args:
+        exported: With files.
+        modules: By graph name.
+        batches, tolerance: See :func:`check_onnx`.
+        feeds: By graph, which of its outputs is which input of graphs after it. Such inputs are what the module gave
+            for random inputs of its own, instead of random: states that no sequence leads to may be no states.
+    """
     worst = 0.0
+    given: dict[int, dict[str, torch.Tensor]] = {batch: {} for batch in batches}
     for name, module in modules.items():
         graph = exported.graphs[name]
         if graph.onnx_path is None:
             raise ExportError("this graph was not exported", field="graph", value=name)
-        worst = max(worst, check_onnx(graph.onnx_path, module, graph.inputs, batches=batches, tolerance=tolerance))
+        error = check_onnx(graph.onnx_path, module, graph.inputs, batches=batches, tolerance=tolerance, given=given)
+        worst = max(worst, error)
+        for batch in batches if feeds else ():
+            made = _fed(graph, module, batch, min(batches), (feeds or {}).get(name, {}))
+            given[batch] |= {target: tensor for target, tensor in made.items() if target not in given[batch]}
     return worst
+
+
+def _fed(
+    graph: Graph, module: nn.Module, batch: int, smallest: int, feeds: Mapping[str, str]
+) -> dict[str, torch.Tensor]:
+    """Inputs of graphs that follow, from a module's answers to random inputs."""
+    if not feeds:
+        return {}
+    inputs = example_inputs(graph.inputs, module, _axis_sizes(graph.inputs, batch, smallest), batch)
+    with evaluation_mode(module):
+        made = dict(zip(graph.outputs, module(*inputs), strict=True))
+    return {target: made[output] for output, target in feeds.items()}
 
 
 def open_session(path: Path, *, threads: int = 1) -> Any:
@@ -119,10 +151,9 @@ def _axis_sizes(specs: tuple[TensorSpec, ...], batch: int, smallest: int) -> dic
 
 
 def _difference(
-    session: Any, name: str, module: nn.Module, specs: tuple[TensorSpec, ...], sizes: Mapping[str, int], seed: int
+    session: Any, name: str, module: nn.Module, specs: tuple[TensorSpec, ...], inputs: tuple[torch.Tensor, ...]
 ) -> tuple[float, float]:
     """Largest absolute difference, and largest absolute torch output."""
-    inputs = example_inputs(specs, module, sizes, seed)
     expected = _torch_outputs(module, inputs)
     feeds = {spec.name: tensor.cpu().numpy() for spec, tensor in zip(specs, inputs, strict=True)}
     try:

@@ -96,7 +96,8 @@ def export_model(
         raise ExportError("these graphs have no trained module", field="modules", value=uncovered)
     with _staged(folder) as stage:
         exported = export_deployable(deployable, stage, modules=modules, metadata=card.metadata.props(), opset=opset)
-        error = check_exported(exported, modules, tolerance=tolerance)
+        feeds = card.metadata.interface.get("feeds")
+        error = check_exported(exported, modules, tolerance=tolerance, feeds=feeds)
         _save_weights(module, stage / WEIGHTS)
         if deployable.architecture is not None:
             write_json(stage / ARCHITECTURE, Architecture.SCHEMA, deployable.architecture.to_dict())

@@ -119,6 +119,13 @@ class LanguageModelSpace(GenerationSpace):
             return math.log10(len(self.enumerate()))
         return super().log10_size
 
+    def enumerate(self, limit: int = 1_000_000) -> Genotypes:
+        """See :meth:`SearchSpace.enumerate`; ``limit`` is of networks after :meth:`repair`."""
+        rows = super().enumerate(max(limit, MOST_ENUMERATED))
+        if len(rows) > limit:
+            raise SpaceError("the space is too large to list", field="limit", value=limit, allowed=f"{len(rows):,}")
+        return rows
+
     def repair(self, genotypes: Genotypes) -> Genotypes:
         """At most ``max_operators`` operators; KV heads that divide the heads; an early exit before the end."""
         result = self.shortened(genotypes.copy())
