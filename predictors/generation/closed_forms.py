@@ -139,9 +139,9 @@ def fit_prefill(tokens: Sequence[int], values: Sequence[float], *, tile: int = 1
     """
     if tile < 1:
         raise PredictorError("not a tile", field="tile", value=tile, allowed="1 or more")
-    lengths, values = _checked(tokens, values, least=3)
+    lengths, measured = _checked(tokens, values, least=3)
     padded = _padded(lengths, tile)
-    a, b, c = _positive_fit(np.stack([padded**2, padded, np.ones_like(padded)], axis=1), values)
+    a, b, c = _positive_fit(np.stack([padded**2, padded, np.ones_like(padded)], axis=1), measured)
     return PrefillForm(a, b, c, tile)
 
 
@@ -151,8 +151,8 @@ def fit_decode(contexts: Sequence[int], values: Sequence[float]) -> DecodeForm:
     Raises:
         PredictorError: If there are fewer than two different contexts, or values are not positive.
     """
-    lengths, values = _checked(contexts, values, least=2)
-    p, q = _positive_fit(np.stack([lengths, np.ones_like(lengths)], axis=1), values)
+    lengths, measured = _checked(contexts, values, least=2)
+    p, q = _positive_fit(np.stack([lengths, np.ones_like(lengths)], axis=1), measured)
     return DecodeForm(p, q)
 
 

@@ -150,7 +150,8 @@ class PopulationFigures:
         """Sum over calls ``(F,)``; NaN where one is not known."""
         try:
             calls = calls_of(self._space.workload)
-            return np.sum([call.times * of_call(call.phase, call.length + meta_tokens) for call in calls], axis=0)
+            figures = [call.times * of_call(call.phase, call.length + meta_tokens) for call in calls]
+            return np.asarray(np.sum(figures, axis=0), dtype=np.float64)
         except PredictorError:
             return np.full(len(self._figures.names), np.nan)
 

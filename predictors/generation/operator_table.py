@@ -193,7 +193,7 @@ class OperatorTable(Record):
                 field="part",
                 value=f"{phase} of {part} at {length} tokens",
                 allowed=self._listed(phase, part.kind),
-                hint="Measure it: see TablePlan.",
+                hint="Measure it: gnomon measure operators.",
             )
         macs, one, other = (part_macs(each, phase, length) for each in (part, *around))
         return _between(macs, (one, other), (known[around[0]], known[around[1]]))

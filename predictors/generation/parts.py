@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ...schema import Record
 from ...search_spaces.hybrid_slm.sizes import MixerSizes
 from ...search_spaces.hybrid_slm.specs import FFN, LanguageModelSpec, Operator
+from ...search_spaces.hybrid_slm.work import reads
 from .work import Phase, operator_work
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,8 +36,8 @@ class Part(Record):
 
     Args:
         kind: Of the operator, or ``base``.
-        sizes: What latency depends on: of a mixer width, heads, KV heads, head size and window; of a feed-forward
-            width, its own width and fan-in (0 for all); of a base width and vocabulary.
+        sizes: What latency depends on: of a mixer width, heads, KV heads, head size and window (1 where it has
+            none); of a feed-forward width, its own width and fan-in (0 for all); of a base width and vocabulary.
     """
 
     SCHEMA: ClassVar[str] = ""
@@ -57,7 +58,14 @@ def operator_part(operator: Operator) -> Part:
     """The part that an operator is."""
     if operator.kind == FFN:
         return Part(FFN, (operator.sizes.width, operator.ffn_width, operator.fan_in or 0))
-    return Part(operator.kind, tuple(getattr(operator.sizes, name) for name in MIXER_SIZES))
+    unread = _unread(operator.kind)
+    return Part(operator.kind, tuple(1 if name in unread else getattr(operator.sizes, name) for name in MIXER_SIZES))
+
+
+@cache
+def _unread(kind: str) -> tuple[str, ...]:
+    """Sizes that a mixer has no use for."""
+    return tuple(name for name in ("kv_heads", "window") if not reads(kind, name))
 
 
 def base_part(spec: LanguageModelSpec) -> Part:

@@ -189,14 +189,14 @@ class CallPredictor(RegressionPredictor):
 
     @cached_property
     @abstractmethod
-    def columns(self) -> CallColumns:  # type: ignore[override]
+    def columns(self) -> CallColumns:
         """What the line goes through."""
 
     def fit_columns(self, features: FloatArray, targets: FloatArray) -> Regressor:
         """See :meth:`RegressionPredictor.fit_columns`."""
         return fit_positive_line(features, targets)
 
-    def adapt(self, genotypes: Genotypes, latencies_ms: FloatArray) -> CallLatencyModel:  # type: ignore[override]
+    def adapt(self, genotypes: Genotypes, latencies_ms: FloatArray) -> CallLatencyModel:
         """See :meth:`LatencyPredictor.adapt`."""
         genotypes, latencies = checked_measurements(self.space, genotypes, latencies_ms, self.minimum)
         return CallLatencyModel(self.columns, self.regress(self.columns(genotypes), latencies))
@@ -210,19 +210,24 @@ class OperatorTablePredictor(CallPredictor):
 
     Args:
         space: Of language models.
-        table: That of a :class:`~gnomon.predictors.generation.TablePlan`, or the file that it was saved to.
+        table: That of a :class:`~gnomon.predictors.generation.TablePlan`, or the file that it was saved to (by
+            ``gnomon measure operators``).
 
     Raises:
-        PredictorError: If the space has no language models.
+        PredictorError: If there is no table.
         SchemaError: If the file is none of a table.
     """
 
-    def __init__(self, space: SearchSpace, table: OperatorTable | str | Path) -> None:
+    def __init__(self, space: SearchSpace, table: OperatorTable | str | Path | None) -> None:
         super().__init__(space)
+        if table is None:
+            raise PredictorError(
+                "needs a table", field="table", value=None, hint="Measure it: gnomon measure operators."
+            )
         self.table = table if isinstance(table, OperatorTable) else OperatorTable.load(Path(table))
 
     @cached_property
-    def columns(self) -> TableColumns:  # type: ignore[override]
+    def columns(self) -> TableColumns:
         """The sum of the table."""
         return TableColumns(self.space, self.table)
 
@@ -266,7 +271,7 @@ class RooflinePredictor(CallPredictor):
         self.intensity = intensity
 
     @cached_property
-    def columns(self) -> RooflineColumns:  # type: ignore[override]
+    def columns(self) -> RooflineColumns:
         """What is computed and moved."""
         return RooflineColumns(self.space, self.intensity)
 

@@ -254,6 +254,15 @@ def test_a_plan_measures_each_part_once() -> None:
     assert {len(each.spec.operators) for each in plan.models} == {0, 3}
 
 
+def test_sizes_that_a_mixer_does_not_read_make_no_part() -> None:
+    several = [replace(sizes(64), kv_heads=heads, window=window) for heads, window in ((1, 8), (2, 8), (2, 16))]
+    counts = {}
+    for kind in ("attention", "sliding_window", "mamba2"):
+        specs = [LanguageModelSpec(200, 64, (Operator(kind, each),)) for each in several]
+        counts[kind] = len(TablePlan.of_models(specs, {"step": (50,)}).operators)
+    assert counts == {"attention": 2, "sliding_window": 3, "mamba2": 1}
+
+
 def test_the_sum_of_a_table_is_the_latency_where_operators_add_up() -> None:
     specs = [model(picks=picks) for picks in ((0, 1), (2, 1, 0, 1), (1,) * 5)]
     table = filled(TablePlan.of_models(specs, {"step": (50, 200), "prefill": (32, 128)}, copies=4))
