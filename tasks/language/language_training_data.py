@@ -17,7 +17,7 @@ from ...errors import DataError, TaskError
 from ..torch_state import derived_seed
 from ..training_data import TrainingData
 from .prepared import Ids
-from .recall import RecallSequences
+from .recall import Flags, RecallSequences, Rows
 from .scoring import checked_logits
 from .weight_normalisation import normalise_weights
 from .windows import WindowBatch, WindowPlan, batch_of, drawn_windows
@@ -120,7 +120,7 @@ class LanguageTrainingData(TrainingData):
         share = self.recall.recall.share
         return math.floor((index + 1) * count * share) - math.floor(index * count * share)
 
-    def _recalled(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _recalled(self, length: int, rng: np.random.Generator) -> tuple[Rows, Flags]:
         if self.recall is None:
             raise TaskError("no recall", field="task.recall", value=None)
         return self.recall.trained(self.stream, length + 1, rng)

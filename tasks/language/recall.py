@@ -1,9 +1,9 @@
 """Associative recall: keys with values at the beginning, their values asked for far behind.
 
-After Arora et al. ("Zoology", 2312.04927), in the characters of ordinary text, with text in between: ``*kQxB`` ... text
-... ``*xBkQ``, where the model has to write the ``B`` and the ``Q`` behind ``x`` and ``k``. Chance is 1/26. The ``*`` is
-the reserved token ``UNKNOWN``, which no text holds, so that there is no doubt what is a question. A model that only
-sees a window has no way to know values that are further away than its layers' windows reach together.
+After Arora et al. ("Zoology", 2312.04927), with text in between: ``kQxB`` ... text ... ``xBkQ``, where the model has to
+write the ``B`` and the ``Q`` behind ``x`` and ``k``. Keys are control characters, which text does not hold, so that a
+question is no doubt one; values are capitals, so that chance is 1/26. A model that only sees a window has no way to
+know values that are further away than its layers' windows reach together.
 
 Shapes: B sequences, T tokens.
 """
@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from string import ascii_lowercase, ascii_uppercase
+from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import ConfigError, DataError
-from ...search_spaces.sequence import BEGIN, UNKNOWN
+from ...search_spaces.sequence import BEGIN
 from ..torch_state import derived_seed
 from .prepared import Ids
 from .text_tokenizer import TextTokenizer
 
+KEYS = "".join(map(chr, (*range(1, 9), *range(14, 32))))
+"""Characters of keys: the 26 control characters that are no white space."""
 GIVEN, TEXT, ANSWER = range(3)
 """What a token of a sequence is."""
 
@@ -97,8 +99,8 @@ class Recall:
         return {**asdict(self), "distances": list(self.distances)}
 
     def block(self, pairs: int) -> int:
-        """Tokens of so many pairs or questions, with the mark before them."""
-        return 1 + pairs * (self.key_length + 1)
+        """Tokens of so many pairs or questions."""
+        return pairs * (self.key_length + 1)
 
     def length(self, distance: int) -> int:
         """Tokens of a scored sequence, its last answer included."""
@@ -120,7 +122,7 @@ class RecallSequences:
 
     def __init__(self, recall: Recall, tokenizer: TextTokenizer) -> None:
         self.recall = recall
-        self._token = {c: tokenizer.encode(c)[0] for c in f"{ascii_lowercase}{ascii_uppercase}"}
+        self._token = {c: tokenizer.encode(c)[0] for c in f"{KEYS}{ascii_uppercase}"}
 
     def scored(self, text: Ids, distance: int, seed: int) -> tuple[Rows, Flags]:
         """Sequences ``(sequences, length)`` and which of their tokens are answers; always the same for a seed.
@@ -175,16 +177,16 @@ class RecallSequences:
         return [self._pair(number, value) for number, value in zip(numbers, values, strict=True)]
 
     def _block(self, pairs: Sequence[list[int]], rng: np.random.Generator | None = None) -> list[int]:
-        """The mark and all pairs, in another order if there is a generator."""
+        """All pairs, in another order if there is a generator."""
         order = range(len(pairs)) if rng is None else rng.permutation(len(pairs)).tolist()
-        return [UNKNOWN, *(token for i in order for token in pairs[i])]
+        return [token for i in order for token in pairs[i]]
 
     def _question_kinds(self, pairs: int) -> list[int]:
-        return [GIVEN, *([GIVEN] * self.recall.key_length + [ANSWER]) * pairs]
+        return ([GIVEN] * self.recall.key_length + [ANSWER]) * pairs
 
     def _pair(self, number: int, value: int) -> list[int]:
         """Tokens of a key and its value."""
-        key = "".join(ascii_lowercase[number // 26**i % 26] for i in range(self.recall.key_length))
+        key = "".join(KEYS[number // 26**i % 26] for i in range(self.recall.key_length))
         return [self._token[c] for c in f"{key}{ascii_uppercase[value]}"]
 
 

@@ -14,10 +14,10 @@ from gnomon.errors import ConfigError, DataError, SchemaError, TaskError
 from gnomon.search_spaces.hybrid_slm.model import LanguageModel
 from gnomon.search_spaces.hybrid_slm.sizes import MixerSizes
 from gnomon.search_spaces.hybrid_slm.specs import FFN, LanguageModelSpec, Operator
-from gnomon.search_spaces.sequence import BEGIN, END, PAD, UNKNOWN
+from gnomon.search_spaces.sequence import BEGIN, END, PAD
 from gnomon.tasks.language.near_duplicates import first_of_near_duplicates
 from gnomon.tasks.language.python_stdlib import PythonStdlib
-from gnomon.tasks.language.recall import Recall, RecallSequences
+from gnomon.tasks.language.recall import KEYS, Recall, RecallSequences
 from gnomon.tasks.language.scoring import score_recall
 from gnomon.tasks.language.task import LanguageModelling
 from gnomon.tasks.language.text_files import TextFiles
@@ -448,12 +448,13 @@ def test_recall_asks_for_values_at_the_distance(recalled):
     assert (answers.sum(1) == 3).all()
     for row, flags in zip(rows, answers, strict=True):
         block = made.recall.block(3)
-        assert row[1] == row[-block] == UNKNOWN
-        given, asked = (re.findall("[a-z][A-Z]", tokenizer.decode(part)) for part in (row[1 : 1 + block], row[-block:]))
+        given, asked = (
+            re.findall("[\\x01-\\x1f][A-Z]", tokenizer.decode(part)) for part in (row[1 : 1 + block], row[-block:])
+        )
         assert len(given) == 3
         assert sorted(given) == sorted(asked)
         assert [tokenizer.decode([token]) for token in row[flags]] == [pair[-1] for pair in asked]
-        assert (row == UNKNOWN).nonzero()[0].tolist() == [1, 1 + block + 40]
+        assert flags.nonzero()[0][0] == 1 + block + 40 + 1
     assert (made.scored(text, 40, seed=1)[0] == rows).all()
     assert (made.scored(text, 40, seed=2)[0] != rows).any()
 
@@ -488,10 +489,11 @@ def test_training_mixes_recall_in_by_its_share():
     batches = list(task.training_data().batches(0, 0))
     recalling = [(batch.targets == PAD).any(1) for batch in batches]
     assert sum(int(rows.sum()) for rows in recalling) == 8
-    # Marks, keys and values are given, text and answers are learned.
+    # Keys and values are given, text and answers are learned.
     inputs, targets = batches[0].inputs[recalling[0]], batches[0].targets[recalling[0]]
-    assert (inputs == UNKNOWN).any()
-    assert (targets != UNKNOWN).all()
+    keys = torch.tensor([FIRST + ord(key) for key in KEYS])
+    assert torch.isin(inputs, keys).any()
+    assert not torch.isin(targets, keys).any()
     learned = targets[:, :-1][torch.isin(inputs[:, 1:], torch.tensor(CAPITALS))].tolist()
     assert PAD in learned
     assert set(learned) - {PAD} <= set(CAPITALS)
