@@ -172,7 +172,7 @@ class BlockwiseDistillation:
                 with torch.enable_grad():
                     error = relative_error(replacement(*inputs, **named), answer)
                     if error.requires_grad:  # A replacement may have nothing to learn, such as none at all.
-                        error.backward()  # type: ignore[no-untyped-call]
+                        error.backward()
                 self._count(f"{place}/{name}", float(error))
 
         return learn

@@ -43,7 +43,9 @@ def _with_heads(rows: torch.Tensor, wanted: int, head_size: int) -> torch.Tensor
     count = rows.shape[0]
     heads = rows.unflatten(0, (-1, head_size))
     if wanted % count == 0:
-        return heads.repeat_interleave(wanted // count, dim=0).flatten(0, 1)
+        repeated: torch.Tensor = heads.repeat_interleave(wanted // count, dim=0)
+        return repeated.flatten(0, 1)
     if count % wanted == 0 and wanted % head_size == 0:
-        return heads.unflatten(0, (-1, count // wanted)).mean(dim=1).flatten(0, 1)
+        means: torch.Tensor = heads.unflatten(0, (-1, count // wanted)).mean(dim=1)
+        return means.flatten(0, 1)
     return None

@@ -130,4 +130,4 @@ def _encoding(decisions: Sequence[Decision], tables: Sequence[FloatArray], bias:
 
 def _folded(decisions: Sequence[Decision], tables: Sequence[FloatArray], bias: FloatArray) -> FoldedTables:
     """Sums in full precision."""
-    return FoldedTables(_encoding(decisions, tables, bias), tuple(tables), bias)  # type: ignore[arg-type]
+    return FoldedTables(_encoding(decisions, tables, bias), tuple(tables), bias)
