@@ -166,9 +166,9 @@ class LanguageModelSpace(GenerationSpace):
         most_ffns = max(int(count) for count in self._arguments["ffns"])
         operators: dict[Operator, None] = {}
         for values in itertools.product(*inner.values()):
-            choices = {**constants, **dict(zip(inner, values, strict=True))}
+            choices: dict[str, Any] = {**constants, **dict(zip(inner, values, strict=True))}
             if (choices["width"] // choices["head_size"]) % choices["kv_heads"] == 0:
-                layers = [(kind, 1, {}) for kind in self.mixers]
+                layers: list[tuple[str, int, Mapping[str, Any]]] = [(kind, 1, {}) for kind in self.mixers]
                 made = model_spec(choices, layers, self.vocabulary, self.max_length).operators
                 operators |= dict.fromkeys(made)
         mixers, ffns = ([each for each in operators if (each.kind == FFN) is is_ffn] for is_ffn in (False, True))

@@ -145,7 +145,8 @@ class Figures:
     def operators(self, genotypes: Genotypes) -> FloatArray:
         """Number of operators ``(N,)``."""
         genes = self._genes(genotypes)
-        return np.sum([np.broadcast_to(part.counts(genes).sum(axis=1), len(genotypes)) for part in self._parts], axis=0)
+        counts = [np.broadcast_to(part.counts(genes).sum(axis=1), len(genotypes)) for part in self._parts]
+        return np.asarray(np.sum(counts, axis=0))
 
     def operator_sums(self, genotypes: Genotypes, figures: FloatArray) -> FloatArray:
         """Sums over the operators of each network ``(N, G)`` of any figures of operators, listed for all kinds and
@@ -172,7 +173,8 @@ class Figures:
         constant = np.zeros(rows, dtype=np.int64)
         sizes = [genes.get(part.own.get(name, name), constant) for name in AXES]
         counts = np.broadcast_to(part.counts(genes), (rows, len(self._table)))
-        work = self._table[(slice(None), *sizes)].transpose(1, 0, 2) * counts[:, :, None]
+        cells = np.ravel_multi_index(tuple(sizes), self._table.shape[1:-1])
+        work = self._table.reshape(len(self._table), -1, len(WORK))[:, cells].transpose(1, 0, 2) * counts[:, :, None]
         of = dict(zip(WORK, work.transpose(2, 0, 1), strict=True))
         width = np.array(self._choices["width"], dtype=np.float64)[genes["width"]]
         tied = np.array(self._choices["tied"], dtype=np.float64)[genes["tied"]]

@@ -156,7 +156,8 @@ class LanguageModel(nn.Module):
     def scaled_embedding(self, tokens: torch.Tensor) -> torch.Tensor:
         """Vectors of about unit size a feature, from rows of about unit length, tied to the output layer or not."""
         vectors: torch.Tensor = self.embedding(tokens)
-        return vectors * self.spec.width**0.5
+        scaled: torch.Tensor = vectors * self.spec.width**0.5
+        return scaled
 
     def embedded(self, tokens: torch.Tensor) -> torch.Tensor:
         """Meta tokens and the tokens' vectors ``(B, M + T, C)``."""
@@ -181,7 +182,8 @@ class LanguageModel(nn.Module):
         return self._read_out(self.exit_norm(x))
 
     def _read_out(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+        logits: torch.Tensor = functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+        return logits
 
     def each_branch(self) -> list[Branch]:
         """The branches, in order."""
