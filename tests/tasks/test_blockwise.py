@@ -236,6 +236,13 @@ def test_finetuning_trains_mixers_only_and_helps(make_evaluator, prepared, study
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(tuned).items()), "parts were changed"
 
 
+def test_hints_are_of_what_will_be_done(make_evaluator):
+    evaluator = make_evaluator()
+    assert 0 < evaluator.preparation_hint_s() < 60
+    assert evaluator._model is None
+    assert 0 < make_evaluator(finetune_epochs=2).cost_hint_s() < 60
+
+
 # ---- A full training afterwards --------------------------------------------------------------------------
 
 
