@@ -11,7 +11,8 @@ asked for interpolated; ``lut_<context>.*`` at these. ``few_shot.10.*``: the def
 ``table_10.*``, ``roofline_10.*``, ``kinetics_10.*``, ``macs_10.*``, ``parameters_10.*``: after the same ten, a line
 through the table's sum; compute, memory and calls at prices that are found, or at Kinetics'; a line through one cost.
 ``form.*``: ``p N + q`` of each hybrid, from its other contexts. ``memory.*``: estimated peak memory of a step at the
-longest context against the measured. ``prefill.lut.*``: time to the first token of ``--prompt`` tokens, by the table.
+longest context against the measured, and what a process takes for each byte of weights and of states.
+``prefill.lut.*``: time to the first token of ``--prompt`` tokens, by the table.
 ``operator.<kind>.context_<tokens>_us``: entries of the table at the largest width.
 
 Exports are kept in ``--exports`` and not repeated: remove the folder when a mixer has changed.
@@ -40,7 +41,15 @@ from gnomon.devices.onnxruntime import OnnxRuntimeDevice
 from gnomon.export.onnx_export import export_deployable
 from gnomon.predictors import GnomonPredictor, LatencyPredictor
 from gnomon.predictors.evaluate import score
-from gnomon.predictors.generation import OperatorTable, Phase, TablePlan, fit_decode, peak_bytes
+from gnomon.predictors.generation import (
+    OperatorTable,
+    Phase,
+    TablePlan,
+    fit_decode,
+    peak_bytes,
+    state_bytes,
+    weight_bytes,
+)
 from gnomon.predictors.generation.metrics import call_ms
 from gnomon.predictors.generation.predictors import OperatorTablePredictor, RooflinePredictor
 from gnomon.predictors.generation.roofline import KINETICS_INTENSITY
@@ -96,7 +105,7 @@ class _Benchmark:
         self.files = _Files(options.exports)
         self.space = space(self.context, max(self.contexts))
         count = 6 if options.quick else HYBRIDS
-        self.exported = 2 if options.quick else EXPORTED
+        self.exported = 3 if options.quick else EXPORTED
         rows = np.unique(self.space.sample(4 * count, np.random.default_rng(SEED)), axis=0)
         self.rows = rows[np.random.default_rng(SEED).permutation(len(rows))[:count]]
         chosen = GnomonPredictor(self.space).references(MEASUREMENTS + count, seed=SEED)
@@ -220,8 +229,13 @@ class _Benchmark:
         if any(peak is None for peak in peaks):
             return {}
         measured = np.array(peaks, dtype=np.float64)
-        own = np.abs((estimated - runtime) / (measured - runtime) - 1.0)
-        return {**_scores("memory", estimated, measured), "memory.mape_without_runtime": float(own.mean())}
+        parts = [(weight_bytes(s), state_bytes(s, longest), 1.0) for s in map(self._spec, self.rows)]
+        weights, states, _ = np.linalg.lstsq(np.array(parts), measured, rcond=None)[0]
+        return {
+            **_scores("memory", estimated, measured),
+            "memory.bytes_per_weight_byte": float(weights),
+            "memory.bytes_per_state_byte": float(states),
+        }
 
     def _prefill(self) -> dict[str, float]:
         """Time to the first token."""
