@@ -5,6 +5,7 @@ gnomon measure space=mobile_cnn architecture=mobilenet_v2 device=torch_cpu
 gnomon measure architecture=runs/STUDY/models/ID/architecture.json protocol=thorough
 gnomon measure from=model.onnx scenario=offline batch=16      images a second instead of a latency
 gnomon measure pool space=mobile_cnn to=pool.npz      many networks in many settings (see its --help)
+gnomon measure operators space=hybrid_slm      a look-up table of language models' operators (see its --help)
 """
 
 from __future__ import annotations
