@@ -196,7 +196,9 @@ class CallPredictor(RegressionPredictor):
         """See :meth:`RegressionPredictor.fit_columns`."""
         return fit_positive_line(features, targets)
 
-    def adapt(self, genotypes: Genotypes, latencies_ms: FloatArray) -> CallLatencyModel:
+    def adapt(  # type: ignore[override]  # another savable model, of columns that hold more than their kind's name
+        self, genotypes: Genotypes, latencies_ms: FloatArray
+    ) -> CallLatencyModel:
         """See :meth:`LatencyPredictor.adapt`."""
         genotypes, latencies = checked_measurements(self.space, genotypes, latencies_ms, self.minimum)
         return CallLatencyModel(self.columns, self.regress(self.columns(genotypes), latencies))
