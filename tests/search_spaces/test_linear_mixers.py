@@ -10,8 +10,12 @@ from gnomon.search_spaces.hybrid_slm.mixers import mixer_class
 from gnomon.search_spaces.hybrid_slm.mixers._delta import _inverse_by_halves, delta_rule, unit_lower_inverse
 from gnomon.search_spaces.hybrid_slm.mixers._recurrent import _carried_by_scan, carried
 from gnomon.search_spaces.hybrid_slm.mixers.gla import gated_attention
+from gnomon.search_spaces.hybrid_slm.mixers.latte import _log_sums_in_chunks, log_sums
+from gnomon.search_spaces.hybrid_slm.mixers.local_linear import local_linear_fit
 from gnomon.search_spaces.hybrid_slm.mixers.mamba2 import decayed_attention
+from gnomon.search_spaces.hybrid_slm.model import Branch
 from gnomon.search_spaces.hybrid_slm.sizes import MixerSizes
+from gnomon.search_spaces.hybrid_slm.specs import Operator
 
 SIZES = MixerSizes(width=24, heads=4, kv_heads=2, head_size=8, window=4, max_length=512)
 HEADS, SIZE, INNER = SIZES.heads, SIZES.head_size, SIZES.inner
@@ -116,10 +120,22 @@ def _gla(p, x):
     return (_rms(outputs, p["norm.weight"]).reshape(len(x), -1) * _silu(gates)) @ p["out.weight"].T
 
 
+def _latte(p, x):
+    q, k, v = (_of_heads(part) for part in np.split(x @ p["inputs.weight"].T, 3, axis=1))
+    chosen = np.exp(q) / np.exp(q).sum(-1, keepdims=True)
+    outputs = []
+    for t in range(len(x)):
+        weights = np.exp(k[: t + 1])
+        means = np.einsum("shl,shv->hlv", weights, v[: t + 1]) / weights.sum(0)[..., None]
+        outputs.append(np.einsum("hl,hlv->hv", chosen[t], means).ravel())
+    return np.stack(outputs) @ p["out.weight"].T
+
+
 REFERENCES = {
     "deltanet": _deltanet,
     "gated_deltanet": _gated_deltanet,
     "gla": _gla,
+    "latte": _latte,
     "mamba2": _mamba2,
 }
 
@@ -284,6 +300,68 @@ def _compare_decayed(function, inputs, reference_inputs, tolerance):
     np.testing.assert_allclose(state[0].detach().numpy() / scale, expected_state / scale, atol=tolerance)
     (outputs / scale).square().sum().backward()
     assert all(torch.isfinite(each.grad).all() for each in inputs)
+
+
+def test_latte_of_scores_that_leap():
+    keys = _random(1, 200, 2, 8)
+    keys[:, 50:] += 120.0
+    keys[:, 100:] -= 240.0
+    expected = np.logaddexp.accumulate(keys.double().numpy(), axis=1)
+    for sums in (log_sums, _log_sums_in_chunks):
+        np.testing.assert_allclose(sums(keys).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_local_linear_attention_is_the_weighted_fit():
+    """Solved exactly, query by query, as one ridge regression with an intercept that is not regularised."""
+    queries, keys, values = (_random(9, 6, seed=seed) for seed in range(3))
+    weights, ridge = torch.softmax(_random(9, 9, seed=3), dim=-1), 0.1
+    found = local_linear_fit(queries, keys, values, weights, torch.tensor(ridge))
+    q, k, v, w = _double(queries, keys, values, weights)
+    design = np.concatenate([np.ones((9, 1)), k], axis=1)
+    penalty = ridge * np.diag([0.0] + [1.0] * 6)
+    for i in range(9):
+        fit = np.linalg.solve(design.T @ (w[i][:, None] * design) + penalty, design.T @ (w[i][:, None] * v))
+        np.testing.assert_allclose(found[i].numpy(), fit[0] + q[i] @ fit[1:], atol=2e-4)
+
+
+def test_a_large_ridge_is_softmax_attention():
+    queries, keys, values = (_random(9, 6, seed=seed) for seed in range(3))
+    weights = torch.softmax(_random(9, 9, seed=3), dim=-1)
+    found = local_linear_fit(queries, keys, values, weights, torch.tensor(1e6))
+    torch.testing.assert_close(found, weights @ values, atol=1e-5, rtol=0)
+
+
+def test_identity_adds_nothing():
+    x = _random(2, 3, 24)
+    branch = Branch(Operator("identity", SIZES))
+    assert torch.equal(branch(x), x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(REFERENCES))
+@pytest.mark.parametrize("example", [7, 150])
+def test_prefill_exports_at_any_number_of_chunks(kind, example, tmp_path):
+    import onnxruntime
+
+    class Prefill(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mixer = _mixer(kind)
+
+        def forward(self, x):
+            output, state = self.mixer.prefill(x)
+            return (output, *state)
+
+    module = Prefill()
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("tokens", min=1, max=4096)},)
+    x = _random(2, example, SIZES.width)
+    torch.onnx.export(module, (x,), str(tmp_path / "m.onnx"), dynamic_shapes=dynamic, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    for batch, tokens in ((1, 1), (2, 32), (1, 65), (1, 300)):
+        x = _random(batch, tokens, SIZES.width)
+        found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        for one, other in zip(found, module(x), strict=True):
+            np.testing.assert_allclose(one, other.detach().numpy(), atol=2e-5)
 
 
 # ---- Other implementations ---------------------------------------------------------------------

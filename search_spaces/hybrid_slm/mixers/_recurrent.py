@@ -14,6 +14,8 @@ from torch._higher_order_ops.scan import scan
 from torch.nn import functional
 
 EPSILON = 1e-6
+LEAST = -80.0
+"""Its exponential is nothing beside 1, yet a normal number."""
 
 
 class ShortConvolution(nn.Module):
@@ -124,7 +126,13 @@ def decays_between(since: torch.Tensor) -> torch.Tensor:
     """
     later = torch.ones(since.shape[-1], since.shape[-1], dtype=torch.bool, device=since.device).triu(1)
     # Masked before the exponential, which could overflow there.
-    return (since[..., :, None] - since[..., None, :]).masked_fill(later, -torch.inf).exp()
+    return exponential((since[..., :, None] - since[..., None, :]).masked_fill(later, -torch.inf))
+
+
+def exponential(x: torch.Tensor) -> torch.Tensor:
+    """Of numbers up to 0. Exported, those below :data:`LEAST` are taken for it: far below, runtimes are many times
+    slower, and masks are far below."""
+    return x.clamp_min(LEAST).exp() if torch.compiler.is_exporting() else x.exp()
 
 
 def carried(transitions: torch.Tensor, updates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..sizes import MixerSizes, Work
 from ._attending import MASKED, linear
-from ._recurrent import chunked, unchunked
+from ._recurrent import chunked, exponential, unchunked
 from .base import Mixer, Role, State, StateSpec
 from .gla import CHUNK, PART, gated_attention
 
@@ -87,20 +87,24 @@ def log_sums(x: torch.Tensor) -> torch.Tensor:
 
 def _log_sums_in_chunks(x: torch.Tensor) -> torch.Tensor:
     """What exports: within parts, between parts of a chunk, between chunks."""
-    parts = chunked(x, CHUNK).unflatten(3, (-1, PART))
+    parts = chunked(x, CHUNK).unflatten(3, (-1, PART)).transpose(-1, -2)  # (B, H, N, G, L, S)
     within = _pairwise_log_sums(parts)
-    of_parts = _pairwise_log_sums(within[..., -1, :])
-    of_chunks = _pairwise_log_sums(of_parts[..., -1, :])
-    earlier = torch.logaddexp(_shifted(of_parts), _shifted(of_chunks)[..., None, :])
-    return unchunked(torch.logaddexp(within, earlier[..., None, :]).flatten(3, 4), x.shape[1])
+    of_parts = _pairwise_log_sums(within[..., -1].transpose(-1, -2))  # (B, H, N, L, G)
+    of_chunks = _pairwise_log_sums(of_parts[..., -1].transpose(-1, -2))  # (B, H, L, N)
+    earlier = torch.logaddexp(_shifted(of_parts), _shifted(of_chunks).transpose(-1, -2)[..., None])
+    sums = torch.logaddexp(within, earlier.transpose(-1, -2)[..., None])
+    return unchunked(sums.transpose(-1, -2).flatten(3, 4), x.shape[1])
 
 
 def _pairwise_log_sums(x: torch.Tensor) -> torch.Tensor:
-    """Along the last axis but one."""
-    later = torch.ones(x.shape[-2], x.shape[-2], dtype=torch.bool, device=x.device).triu(1)
-    return torch.logsumexp(x[..., None, :, :].masked_fill(later[..., None], MASKED), dim=-2)
+    """Along the last axis."""
+    later = torch.ones(x.shape[-1], x.shape[-1], dtype=torch.bool, device=x.device).triu(1)
+    seen = x[..., None, :].masked_fill(later, MASKED)
+    # By hand: runtimes are slow at a log-sum-exp of masked numbers.
+    most = seen.amax(dim=-1, keepdim=True)
+    return exponential(seen - most).sum(dim=-1).log() + most[..., 0]
 
 
 def _shifted(x: torch.Tensor) -> torch.Tensor:
-    """By one along the last axis but one; nothing comes before the first."""
-    return functional.pad(x, (0, 0, 1, 0), value=MASKED)[..., :-1, :]
+    """By one along the last axis; nothing comes before the first."""
+    return functional.pad(x, (1, 0), value=MASKED)[..., :-1]
