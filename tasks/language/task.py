@@ -283,10 +283,10 @@ class LanguageModelling(Task):
             return scores
         made, text = RecallSequences(self.recall, self.tokenizer), self.data.stream(split)
         most = self.scored_onnx if exported else None
-        sequences = {
-            distance: tuple(part[:most] for part in made.scored(text, distance, RECALL_SEEDS[split]))
-            for distance in self.recall.distances
-        }
+        sequences = {}
+        for distance in self.recall.distances:
+            rows, answers = made.scored(text, distance, RECALL_SEEDS[split])
+            sequences[distance] = (rows[:most], answers[:most])
         return scores | mean_recall(model, sequences, self.tokenizer.size)
 
 

@@ -107,7 +107,8 @@ class WindowPlan:
 def drawn_windows(stream: Ids, count: int, length: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Windows ``(count, length + 1)`` from anywhere in a stream."""
     starts = rng.integers(0, len(stream) - length, size=count)
-    return stream[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+    found: npt.NDArray[np.int64] = stream[starts[:, None] + np.arange(length + 1)].astype(np.int64)
+    return found
 
 
 def scored_windows(documents: Sequence[Ids], length: int, count: int | None) -> list[Ids]:
