@@ -207,7 +207,7 @@ def _exported(mixer: Mixer, folder: Path) -> Any:
                 y, state = self.mixer.step(inputs[0], inputs[1], inputs[2:])
             return (y, *state)
 
-    batch, tokens, past = (torch.export.Dim(name, min=1, max=64) for name in ("batch", "tokens", "past"))
+    batch, tokens, past = (torch.export.Dim(name, min=1, max=4096) for name in ("batch", "tokens", "past"))
     x = _input(mixer)
     specs = mixer.state_specs(mixer.sizes, BATCH, 7)
     with torch.no_grad():

@@ -35,9 +35,9 @@ def operator_work(operator: Operator, phase: Phase, length: int) -> Work:
     tokens = length if phase == "prefill" else 1
     norm = operator.sizes.width
     if operator.kind == FFN:
-        macs_of_a_token = 3 * operator.sizes.width * (operator.fan_in or operator.ffn_width)
-        parameters = 3 * operator.sizes.width * operator.ffn_width if operator.fan_in is None else macs_of_a_token
-        return Work(parameters + norm, tokens * macs_of_a_token, 0, 0)
+        width, ffn_width = operator.sizes.width, operator.ffn_width
+        a_token = 3 * width * ffn_width if operator.fan_in is None else (2 * ffn_width + width) * operator.fan_in
+        return Work(a_token + norm, tokens * a_token, 0, 0)
     from ...search_spaces.hybrid_slm.mixers import mixer_class
 
     mixer = mixer_class(operator.kind)

@@ -35,7 +35,8 @@ class IntegerProgram(Strategy):
     of quality that it alone brings, takes quality and latency as sums over blocks, and solves for the best sum within
     the limit by mixed-integer programming. So does this strategy, for any space in which such sums are near the
     truth. It goes on after the first solution: the sums are fitted again (ridge regression) to all that was
-    evaluated, and the next best unseen solutions are proposed. Where latency is an objective, solutions lie along
+    evaluated, and the next best unseen solutions are proposed. The space's named networks within the limit are
+    evaluated before the first program. Where latency is an objective, solutions lie along
     the front.
 
     Args:
@@ -63,11 +64,20 @@ class IntegerProgram(Strategy):
         new = distinct(space, singles[order], known)
         if len(new) or not history.evaluated:
             return Proposal(new[:n])
+        named = self._named(problem)
+        if len(named) and len(new := distinct(space, named, known)):
+            return Proposal(new[:n])
         sums = Sums.fitted(problem, singles, space.sample(RANDOM, rng), history)
         solutions = self._solutions(problem, history, sums, n)
         if len(solutions) < n:
             solutions = np.concatenate([solutions, feasible_pool(problem, history, n, rng).genotypes])
         return Proposal(distinct(space, solutions, known)[:n])
+
+    def _named(self, problem: Problem) -> Genotypes:
+        """Named networks within the limit: what people would try first, and far from the reference."""
+        rows = [problem.space.genotype(config) for config in problem.space.named.values()]
+        found: Genotypes = np.stack(rows) if rows else np.zeros((0, len(problem.space.decisions)), dtype=GENE_DTYPE)
+        return found[problem.violation(found) <= 0] if len(found) else found
 
     def _reference(self, space: SearchSpace) -> Genotypes:
         if isinstance(self.reference, Mapping):

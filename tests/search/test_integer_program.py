@@ -77,3 +77,28 @@ def test_the_reference_comes_first():
 def test_an_unknown_reference_is_named():
     with pytest.raises(SpaceError, match="name='mobilenet'"):
         propose(IntegerProgram("mobilenet"), pareto_problem(), History(()), 4)
+
+
+class NamedCells(ToyCells):
+    """With one network that meets the limit and one that does not."""
+
+    @property
+    def named(self):
+        return {name: {f"{part}{i}": value for i in range(2) for part, value in genes} for name, genes in NAMED.items()}
+
+
+NAMED = {
+    "large": (("width", 32), ("op", "conv"), ("kernel", 5)),
+    "small": (("width", 8), ("op", "depthwise"), ("kernel", 3)),
+}
+
+
+def test_named_networks_within_the_limit_come_before_the_first_program():
+    space = NamedCells(2)
+    limit_ms = 2.0
+    problem = Problem(space, ParetoObjective(("quality",), latency_ms=limit_ms), ToyLatency(space), limit_ms)
+    singles = 1 + len(single_changes(space, space.named_genotype("large")))
+    search = simulate(IntegerProgram, problem, space.quality, evaluations=singles + 2, batch=4)
+    first, second = search.history.evaluated[singles:]
+    assert np.array_equal(first.genotype, space.named_genotype("small"))
+    assert second.violation <= 0
