@@ -213,7 +213,7 @@ def _exported(mixer: Mixer, folder: Path) -> Any:
     with torch.no_grad():
         state = mixer.prefill(x[:, :7])[1]
     axes = [{0: batch} | ({} if spec.grows is None else {spec.grows: past}) for spec in specs]
-    parts = {
+    parts: dict[str, tuple[Any, list[Any]]] = {
         "prefill": ((x[:, :7],), [{0: batch, 1: tokens}]),
         "step": ((x[:, 7], torch.tensor([7]), *state), [{0: batch}, None, *axes]),
     }

@@ -36,8 +36,7 @@ class IntegerProgram(Strategy):
     the limit by mixed-integer programming. So does this strategy, for any space in which such sums are near the
     truth. It goes on after the first solution: the sums are fitted again (ridge regression) to all that was
     evaluated, and the next best unseen solutions are proposed. The space's named networks within the limit are
-    evaluated before the first program. Where latency is an objective, solutions lie along
-    the front.
+    evaluated before the first program. Where latency is an objective, solutions lie along the front.
 
     Args:
         reference: Whose parts are changed: a network's name in the space, or its config. None for the first named
@@ -215,7 +214,8 @@ def _one_hot(space: SearchSpace, genotypes: Genotypes) -> FloatArray:
     """``(N, V)``."""
     genes = _gene_of_pair(space)
     choices = np.concatenate([np.arange(count) for count in space.algebra.cardinalities])
-    return (genotypes[:, genes] == choices).astype(np.float64)
+    same: FloatArray = (genotypes[:, genes] == choices).astype(np.float64)
+    return same
 
 
 def _pairs(space: SearchSpace, genotypes: Genotypes, reference: Genotypes) -> FloatArray:

@@ -84,7 +84,7 @@ def unit_lower_inverse(strict: torch.Tensor) -> torch.Tensor:
     """
     if torch.compiler.is_exporting():
         return _inverse_by_halves(strict)
-    inverse: torch.Tensor = _UnitLowerInverse.apply(strict)
+    inverse: torch.Tensor = _UnitLowerInverse.apply(strict)  # type: ignore[no-untyped-call]
     return inverse
 
 
@@ -108,7 +108,7 @@ class _UnitLowerInverse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, strict: torch.Tensor) -> torch.Tensor:
         identity = torch.eye(strict.shape[-1], device=strict.device).expand_as(strict)
-        inverse = torch.linalg.solve_triangular(strict, identity, upper=False, unitriangular=True)
+        inverse: torch.Tensor = torch.linalg.solve_triangular(strict, identity, upper=False, unitriangular=True)
         ctx.save_for_backward(inverse)
         return inverse
 
@@ -116,4 +116,5 @@ class _UnitLowerInverse(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         (inverse,) = ctx.saved_tensors
         transposed = inverse.transpose(-1, -2)
-        return -(transposed @ gradients[0] @ transposed).tril(-1)
+        gradient: torch.Tensor = -(transposed @ gradients[0] @ transposed).tril(-1)
+        return gradient

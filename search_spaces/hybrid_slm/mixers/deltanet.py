@@ -67,18 +67,18 @@ class DeltaNet(Mixer):
 
     @classmethod
     def step_work(cls, sizes: MixerSizes, past: int) -> Work:
-        parameters, kept = cls._parameters(sizes), cls._kept(sizes)
+        parameters, kept = cls._weights(sizes), cls._kept(sizes)
         return Work(parameters, parameters + 3 * sizes.inner * sizes.head_size, kept, 2 * kept)
 
     @classmethod
     def prefill_work(cls, sizes: MixerSizes, tokens: int) -> Work:
-        parameters, kept = cls._parameters(sizes), cls._kept(sizes)
+        parameters, kept = cls._weights(sizes), cls._kept(sizes)
         # Products of keys and queries with keys, their use (three of S x D); state to token and back (five of D x D).
         a_token = sizes.inner * (5 * CHUNK + 5 * sizes.head_size) + sizes.heads * CHUNK**2 // 3
         return Work(parameters, tokens * (parameters + a_token), kept, kept)
 
     @classmethod
-    def _parameters(cls, sizes: MixerSizes) -> int:
+    def _weights(cls, sizes: MixerSizes) -> int:
         return sizes.width * (4 * sizes.inner + sizes.heads) + 3 * KERNEL * sizes.inner + sizes.head_size
 
     @classmethod

@@ -78,17 +78,17 @@ class GatedDeltaNet(Mixer):
 
     @classmethod
     def step_work(cls, sizes: MixerSizes, past: int) -> Work:
-        parameters, kept = cls._parameters(sizes), cls._kept(sizes)
+        parameters, kept = cls._weights(sizes), cls._kept(sizes)
         return Work(parameters, parameters + 4 * sizes.inner * sizes.head_size, kept, 2 * kept)
 
     @classmethod
     def prefill_work(cls, sizes: MixerSizes, tokens: int) -> Work:
-        parameters, kept = cls._parameters(sizes), cls._kept(sizes)
+        parameters, kept = cls._weights(sizes), cls._kept(sizes)
         a_token = sizes.inner * (5 * CHUNK + 5 * sizes.head_size) + sizes.heads * CHUNK * (CHUNK // 3 + 2)
         return Work(parameters, tokens * (parameters + a_token), kept, kept)
 
     @classmethod
-    def _parameters(cls, sizes: MixerSizes) -> int:
+    def _weights(cls, sizes: MixerSizes) -> int:
         a_head = 2 * sizes.width + Decay.PARAMETERS
         return sizes.width * 5 * sizes.inner + sizes.heads * a_head + 3 * KERNEL * sizes.inner + sizes.head_size
 

@@ -72,18 +72,18 @@ class GatedLinearAttention(Mixer):
 
     @classmethod
     def step_work(cls, sizes: MixerSizes, past: int) -> Work:
-        parameters, kept = cls._parameters(sizes), sizes.inner * sizes.head_size // 2
+        parameters, kept = cls._weights(sizes), sizes.inner * sizes.head_size // 2
         return Work(parameters, parameters + 3 * kept, kept, 2 * kept)
 
     @classmethod
     def prefill_work(cls, sizes: MixerSizes, tokens: int) -> Work:
-        parameters, kept = cls._parameters(sizes), sizes.inner * sizes.head_size // 2
+        parameters, kept = cls._weights(sizes), sizes.inner * sizes.head_size // 2
         # Scores of a part feature by feature, their use, what a part writes and reads, states of parts from each other.
         a_token = sizes.inner * 2 * PART + 2 * kept + kept * (CHUNK // PART) // PART
         return Work(parameters, tokens * (parameters + a_token), kept, kept)
 
     @classmethod
-    def _parameters(cls, sizes: MixerSizes) -> int:
+    def _weights(cls, sizes: MixerSizes) -> int:
         key_inner = sizes.inner // 2
         inputs = sizes.width * (2 * key_inner + 2 * sizes.inner + RANK)
         return inputs + (RANK + 1) * key_inner + sizes.head_size + sizes.width * sizes.inner

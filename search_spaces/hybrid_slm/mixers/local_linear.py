@@ -65,7 +65,8 @@ class LocalLinear(Mixer):
         scores = grouped @ keys.transpose(-1, -2) * sharpness
         weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)
         fitted = local_linear_fit(grouped, keys, values, weights, ridge)
-        return self.out(fitted.flatten(1, 2).transpose(1, 2).flatten(2))
+        mixed: torch.Tensor = self.out(fitted.flatten(1, 2).transpose(1, 2).flatten(2))
+        return mixed
 
     @classmethod
     def state_specs(cls, sizes: MixerSizes, batch: int, past: int) -> tuple[StateSpec, ...]:

@@ -102,17 +102,17 @@ class Mamba2(Mixer):
 
     @classmethod
     def step_work(cls, sizes: MixerSizes, past: int) -> Work:
-        own, parameters, kept = _Sizes.of(sizes), cls._parameters(sizes), cls._kept(sizes)
+        own, parameters, kept = _Sizes.of(sizes), cls._weights(sizes), cls._kept(sizes)
         return Work(parameters, parameters + 3 * own.inner * own.key, kept, 2 * kept)
 
     @classmethod
     def prefill_work(cls, sizes: MixerSizes, tokens: int) -> Work:
-        own, parameters, kept = _Sizes.of(sizes), cls._parameters(sizes), cls._kept(sizes)
+        own, parameters, kept = _Sizes.of(sizes), cls._weights(sizes), cls._kept(sizes)
         a_token = CHUNK * (own.key + own.heads + own.inner) + 2 * own.inner * own.key
         return Work(parameters, tokens * (parameters + a_token), kept, kept)
 
     @classmethod
-    def _parameters(cls, sizes: MixerSizes) -> int:
+    def _weights(cls, sizes: MixerSizes) -> int:
         own = _Sizes.of(sizes)
         matrices = sizes.width * (own.convolved + 2 * own.inner + own.heads)
         return matrices + (KERNEL + 1) * own.convolved + own.heads * (Decay.PARAMETERS + 1) + own.inner
