@@ -122,7 +122,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = self.settings.lr_at(self._step, self._total_steps)
-        loss = self.data.loss(self.data.logits(self.model, batch), batch)
+        loss = self.data.training_loss(self.model, batch)
         if not math.isfinite(loss.item()):
             raise TaskError(
                 f"training diverged: the loss is {loss.item()} in epoch {self._epoch + 1}",

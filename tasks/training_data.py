@@ -46,6 +46,11 @@ class TrainingData(ABC):
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean loss (a scalar) of :meth:`logits`, with the task's label smoothing."""
 
+    def training_loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """What a model that is trained by itself learns from (a scalar): by default :meth:`loss` of its logits. A model
+        that has more to learn than its last layer's predictions, such as an early exit, has more in it."""
+        return self.loss(self.logits(model, batch), batch)
+
     @abstractmethod
     def score(self, model: nn.Module, split: str = "validation") -> Mapping[str, float]:
         """Metrics on a whole split, cheap enough for every epoch; at least ``metric`` and ``loss`` (nats)."""

@@ -53,6 +53,7 @@ def adaptive_loss(
     *,
     exit_weight: float = 0.3,
     running_weight: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Cross-entropy of both heads, and a price on what runs: a scalar.
 
@@ -62,11 +63,12 @@ def adaptive_loss(
         targets: The token after each ``(B, T)``; -100 where none counts.
         exit_weight: Of the early exit's loss beside the last head's, whose weight is 1.
         running_weight: Of the mean probability of operators to run (FiRST): what a router must gain by running.
+        label_smoothing: Of both heads.
     """
     made = forward_all(model, tokens)
-    loss = _cross_entropy(made.logits, targets)
+    loss = _cross_entropy(made.logits, targets, label_smoothing)
     if made.exit_logits is not None:
-        loss = loss + exit_weight * _cross_entropy(made.exit_logits, targets)
+        loss = loss + exit_weight * _cross_entropy(made.exit_logits, targets, label_smoothing)
     if model.spec.skips:
         loss = loss + running_weight * made.running.mean()
     return loss
@@ -142,5 +144,5 @@ def _step(
     return (model.logits(x) if early is None else early), tuple(following), early is not None
 
 
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing)

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from ...errors import DataError, TaskError
+from ...search_spaces.hybrid_slm.adaptive import adaptive_loss
+from ...search_spaces.hybrid_slm.model import LanguageModel
 from ..torch_state import derived_seed
 from ..training_data import TrainingData
 from .prepared import Ids
@@ -21,6 +23,9 @@ from .recall import Flags, RecallSequences, Rows
 from .scoring import checked_logits
 from .weight_normalisation import normalise_weights
 from .windows import WindowBatch, WindowPlan, batch_of, drawn_windows
+
+IGNORED = -100
+"""Target that counts for nothing in torch's cross-entropy."""
 
 Scorer = Callable[[nn.Module, str], dict[str, float]]
 
@@ -37,6 +42,7 @@ class LanguageTrainingData(TrainingData):
         label_smoothing: Of the loss.
         recall: Makes the share of windows that hold pairs and questions; None for text only.
         weight_normalisation: After every step, see :func:`normalise_weights`.
+        exit_weight, running_weight: See :func:`~gnomon.search_spaces.hybrid_slm.adaptive.adaptive_loss`.
 
     Raises:
         DataError: If the train split is shorter than a window.
@@ -53,6 +59,8 @@ class LanguageTrainingData(TrainingData):
         label_smoothing: float = 0.0,
         recall: RecallSequences | None = None,
         weight_normalisation: bool = False,
+        exit_weight: float = 0.0,
+        running_weight: float = 0.0,
     ) -> None:
         if len(stream) <= plan.longest:
             raise DataError(
@@ -64,6 +72,7 @@ class LanguageTrainingData(TrainingData):
         self.stream, self.plan, self.vocabulary, self.metric = stream, plan, vocabulary, metric
         self.scorer, self.label_smoothing, self.recall = scorer, label_smoothing, recall
         self.weight_normalisation = weight_normalisation
+        self.exit_weight, self.running_weight = exit_weight, running_weight
         self.steps: int | None = None
 
     @property
@@ -105,6 +114,20 @@ class LanguageTrainingData(TrainingData):
     def loss(self, logits: torch.Tensor, batch: WindowBatch) -> torch.Tensor:
         labels = batch.targets[batch.mask].to(logits.device)
         return nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def training_loss(self, model: nn.Module, batch: WindowBatch) -> torch.Tensor:
+        """With an early exit's loss and the price of operators that routers run, of language models that have such."""
+        if not (isinstance(model, LanguageModel) and (model.spec.exit_after or model.spec.skips)):
+            return super().training_loss(model, batch)
+        batch = batch.to(next(model.parameters()).device)
+        return adaptive_loss(
+            model,
+            batch.inputs,
+            batch.targets.masked_fill(~batch.mask, IGNORED),
+            exit_weight=self.exit_weight,
+            running_weight=self.running_weight,
+            label_smoothing=self.label_smoothing,
+        )
 
     def after_step(self, model: nn.Module) -> None:
         if self.weight_normalisation:

@@ -52,6 +52,8 @@ class LanguageModelling(Task):
         tokens_per_epoch: An epoch is as many whole steps as fit in; epochs are not passes over the text.
         weight_normalisation: After every step, see
             :func:`~gnomon.tasks.language.weight_normalisation.normalise_weights`. Needs a model with ``roles``.
+        exit_weight: Of an early exit's loss beside the last head's, for models that have one.
+        running_weight: Price of operators that routers run, in nats for all of them, for models that have routers.
         ranges: Ranges of positions within a scored window, both ends included, whose figures are given apart.
         recall: See :class:`~gnomon.tasks.language.recall.Recall`: that, or a mapping of some of its fields; None for
             neither test nor training of it.
@@ -77,6 +79,8 @@ class LanguageModelling(Task):
         last_share: float = 0.1,
         tokens_per_epoch: int = 262_144,
         weight_normalisation: bool = False,
+        exit_weight: float = 0.3,
+        running_weight: float = 0.05,
         ranges: Sequence[Sequence[int]] = (),
         recall: Recall | Mapping[str, Any] | None = None,
         scored: int | None = 64,
@@ -96,6 +100,10 @@ class LanguageModelling(Task):
         self.vocabulary_size = vocabulary_size
         self.plan = WindowPlan(length, self.training.batch_size, tokens_per_epoch, last_length, last_share)
         self.weight_normalisation = bool(weight_normalisation)
+        for name, weight in (("exit_weight", exit_weight), ("running_weight", running_weight)):
+            if not weight >= 0:
+                raise ConfigError("out of range", field=f"task.{name}", value=weight, allowed="from 0")
+        self.exit_weight, self.running_weight = float(exit_weight), float(running_weight)
         self.ranges = tuple(_range(positions, self.plan.longest) for positions in ranges)
         self.recall = Recall.of(recall)
         self.metric = _metric(metric, self.ranges, self.recall)
@@ -197,6 +205,8 @@ class LanguageModelling(Task):
             "last_share": self.plan.last_share,
             "tokens_per_epoch": self.plan.tokens_per_epoch,
             "weight_normalisation": self.weight_normalisation,
+            "exit_weight": self.exit_weight,
+            "running_weight": self.running_weight,
             "ranges": [list(positions) for positions in self.ranges],
             "recall": None if self.recall is None else self.recall.to_dict(),
             "scored": [self.scored, self.scored_test, self.scored_onnx],
@@ -222,6 +232,8 @@ class LanguageModelling(Task):
             label_smoothing=self.training.label_smoothing,
             recall=None if self.recall is None else RecallSequences(self.recall, self.tokenizer),
             weight_normalisation=self.weight_normalisation,
+            exit_weight=self.exit_weight,
+            running_weight=self.running_weight,
         )
 
     def train(

@@ -7,8 +7,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from gnomon.errors import ConfigError
 from gnomon.export import ModelCard, ModelMetadata, export_model
 from gnomon.search.setup import make_space
+from gnomon.search_spaces.hybrid_slm.adaptive import forward_all
 from gnomon.tasks.language.task import LanguageModelling
 from gnomon.tasks.language.text_tokenizer import TextTokenizer
 from gnomon.tasks.language.texts import TextData, TextSource
@@ -118,3 +120,45 @@ def test_an_exported_network_scores_like_its_module(space, task, tmp_path):
     )
     assert task.score(exported.path, "test") == pytest.approx(task.score_as_exported(model, "test"), abs=1e-4)
     assert TextTokenizer.of_folder(tmp_path / "model").digest() == task.preprocessing["digest"]
+
+
+def trained(task, running_weight=0.0, **options):
+    """A tiny model of the space after a short training, with the losses of both heads and how much runs."""
+    space = make_space(OmegaConf.create({**NODE, "layers": [2], "ffns": [1], **options}), task, [])
+    torch.manual_seed(0)
+    model = space.build(space.config(space.sample(1, np.random.default_rng(0))[0]))
+    plain = LanguageModelling(
+        Sums(),
+        {"batch_size": 4, "lr": 0.01, "schedule": "cosine"},
+        fractions=(0.6, 0.2, 0.2),
+        length=32,
+        tokens_per_epoch=1280,
+        running_weight=running_weight,
+    )
+    plain.train(model, 4.0, seed=0)
+    batch = next(iter(plain.training_data().batches(1, 0)))
+    with torch.no_grad():
+        made = forward_all(model.eval(), batch.inputs)
+    return made, batch
+
+
+def test_an_early_exit_learns_with_the_last_head(task):
+    made, batch = trained(task, exit_after=[2])
+    losses = [
+        float(torch.nn.functional.cross_entropy(logits[batch.mask], batch.targets[batch.mask]))
+        for logits in (made.exit_logits, made.logits)
+    ]
+    chance = np.log(made.logits.shape[-1])
+    assert max(losses) < 0.75 * chance
+    assert abs(losses[0] - losses[1]) < 0.5
+
+
+def test_routers_run_less_where_running_has_a_price(task):
+    free, dear = (trained(task, weight, skips=[True])[0].running.mean() for weight in (0.0, 5.0))
+    assert dear < free - 0.2
+
+
+@pytest.mark.parametrize("name", ["exit_weight", "running_weight"])
+def test_weights_of_what_is_adaptive_are_checked(name):
+    with pytest.raises(ConfigError, match=rf"task.{name}=-1"):
+        LanguageModelling(Sums(), **{name: -1})
