@@ -85,8 +85,13 @@ def test_torch_and_the_exported_files_write_the_same_128_tokens(folder):
     assert len(set(tokens)) > 3, "a model that repeats itself shows nothing"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", mixer_kinds())
+IN_CI = ("sliding_window", "mamba2", "deltanet")
+"""With the two of the folder above; the others take minutes together and run by ``pytest -m soak``."""
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow if k in IN_CI else pytest.mark.soak) for k in mixer_kinds()]
+)
 def test_every_mixer_writes_the_same_128_tokens(kind, tmp_path):
     exported(tmp_path, kind)
     assert written(tmp_path, PROMPT, 128) == greedy(tmp_path, PROMPT, 128)

@@ -337,8 +337,10 @@ def test_identity_adds_nothing():
     assert torch.equal(branch(x), x)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(REFERENCES))
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.slow if k == "deltanet" else pytest.mark.soak) for k in sorted(REFERENCES)],
+)
 @pytest.mark.parametrize("example", [7, 150])
 def test_prefill_exports_at_any_number_of_chunks(kind, example, tmp_path):
     import onnxruntime
