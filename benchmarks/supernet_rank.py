@@ -14,7 +14,8 @@ alone, in turns, both with the fused AdamW; of either the least of several repet
 the ratio of the network where it is largest.
 
 Trainings and supernets are kept in ``--trainings`` and not repeated; ``--only alone`` or ``--only supernets`` does
-one half and gives no figures, so that the halves can be made in processes of their own.
+one half and gives no figures, so that the halves can be made in processes of their own; ``--study`` makes one space's
+figures and keeps the others'.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from benchmarks._common import ROOT, main_with
+from benchmarks._common import RESULTS, ROOT, main_with, read_results
 from benchmarks._sequences import SequenceResult, ValidatedTraining
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
 from gnomon.search_spaces import Genotypes, SearchSpace
@@ -147,13 +148,20 @@ def run(options: argparse.Namespace) -> dict[str, float]:
             metrics |= {f"{study.name}.{key}": value for key, value in figures.items()}
             macs = space.costs(rows).macs.astype(np.float64)
             points[study.name] = (next(iter(shared.values())).loss, alone.loss.mean(axis=0), macs)
-    if options.only is not None or options.study is not None:
-        for name, value in metrics.items():
-            print(f"{name}: {value:.4g}")
+    if options.only is not None:
         raise SystemExit(0)
     if not options.quick:
         draw(points, PICTURE)
-    return {**metrics, **step_cost_ratio(QUICK if options.quick else STUDIES[0])}
+    costs = step_cost_ratio(QUICK if options.quick else STUDIES[0])
+    return {**of_other_studies(options), **metrics, **costs}
+
+
+def of_other_studies(options: argparse.Namespace) -> dict[str, float]:
+    """Figures that the results hold of studies that are not made now, as trainings of both take hours."""
+    if options.study is None or options.quick or not (RESULTS / "supernet_rank.json").is_file():
+        return {}
+    others = tuple(f"{study.name}." for study in STUDIES if study.name != options.study)
+    return {name: value for name, value in read_results("supernet_rank").items() if name.startswith(others)}
 
 
 def stratified(space: SearchSpace, count: int, seed: int = 0) -> Genotypes:
@@ -349,5 +357,7 @@ def tau(first: FloatArray, second: FloatArray) -> float:
 if __name__ == "__main__":
     parser = add_arguments(argparse.ArgumentParser(description=run.__doc__))
     parser.add_argument("--only", choices=["alone", "supernets"], help="only this half of the trainings; no figures")
-    parser.add_argument("--study", choices=[study.name for study in STUDIES], help="only this one; nothing is written")
+    parser.add_argument(
+        "--study", choices=[study.name for study in STUDIES], help="only this one; results keep the others'"
+    )
     main_with("supernet_rank", run, parser, seeds=[seed for group in GROUPS for seed in group])
