@@ -142,7 +142,8 @@ def run(options: argparse.Namespace) -> dict[str, float]:
             alone = stand_alone(study, space, rows, store, options.processes)
         if options.only != "alone":
             folder = options.trainings / "supernets"
-            shared = {name: supernet(study, space, rows, words, folder) for name, words in study.rules.items()}
+            rules = {name: words for name, words in study.rules.items() if name in (options.rules or study.rules)}
+            shared = {name: supernet(study, space, rows, words, folder) for name, words in rules.items()}
         if options.only is None:
             figures = {**ceiling_metrics(space, rows, alone), **rank_metrics(shared, alone)}
             metrics |= {f"{study.name}.{key}": value for key, value in figures.items()}
@@ -360,4 +361,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--study", choices=[study.name for study in STUDIES], help="only this one; results keep the others'"
     )
+    parser.add_argument("--rules", nargs="+", choices=sorted(STUDIES[0].rules), help="only these supernets")
     main_with("supernet_rank", run, parser, seeds=[seed for group in GROUPS for seed in group])
