@@ -25,6 +25,7 @@ from gnomon.search.on_device import OnDevice
 from gnomon.search.setup import Components, FinaliseSettings, StudySettings
 from gnomon.search.trained_model import recipe
 from gnomon.search_spaces import Deployable
+from gnomon.tasks import Evaluator
 from tests.search.doubles import study_doubles as doubles
 
 QUICK = Protocol(processes=1, min_processes=1, warmup_runs=1, min_runs=5, time_cap_s=0.01, target_interval=0.9)
@@ -35,8 +36,12 @@ class GeneSum(LatencyModel):
         return 1.0 + genotypes.sum(axis=1), np.full(len(genotypes), 0.1)
 
 
-class HasWeights:
-    has_weights = True
+class HasWeights(Evaluator):
+    def evaluate(self, architecture: Any, *, seed: int, progress: Any = None) -> Any:
+        raise NotImplementedError("finalising evaluates nothing")
+
+    def identity(self) -> dict[str, Any]:
+        return {}
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def components(tmp_path: Path) -> Any:
         task=task,
         device=device,
         protocol=QUICK,
-        evaluator=HasWeights(),  # type: ignore[arg-type]
+        evaluator=HasWeights(),
         predictor=None,  # type: ignore[arg-type]
         strategy=None,  # type: ignore[arg-type]
         objective=ParetoObjective(),

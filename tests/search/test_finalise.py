@@ -26,6 +26,7 @@ from gnomon.search.objectives import ParetoObjective
 from gnomon.search.ranking import rank
 from gnomon.search.setup import Components, FinaliseSettings, StudySettings, build
 from gnomon.search.trained_model import model_id, train_one
+from gnomon.tasks import Evaluator
 from tests.search.doubles import study_doubles as doubles
 
 BEST_FIRST = ("3.1", "0.0", "1.1", "2.1", "3.0")
@@ -39,11 +40,15 @@ class GeneSum(LatencyModel):
         return 1.0 + genotypes.sum(axis=1), np.full(len(genotypes), 0.1)
 
 
-class HasWeights:
-    has_weights = True
+class HasWeights(Evaluator):
+    def evaluate(self, architecture: Any, *, seed: int, progress: Any = None) -> Any:
+        raise NotImplementedError("finalising evaluates nothing")
+
+    def identity(self) -> dict[str, Any]:
+        return {}
 
 
-class Recorded:
+class Recorded(HasWeights):
     has_weights = False
 
 
@@ -69,7 +74,7 @@ def make_components(folder: Path, **finalise_settings: Any) -> Any:
         task=doubles.CountingTask(),
         device=doubles.FakeDevice(),
         protocol=Protocol(),
-        evaluator=HasWeights(),  # type: ignore[arg-type]
+        evaluator=HasWeights(),
         predictor=None,  # type: ignore[arg-type]
         strategy=None,  # type: ignore[arg-type]
         objective=ParetoObjective(),
