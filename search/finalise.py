@@ -16,7 +16,6 @@ import numpy as np
 from ..errors import StudyError
 from ..records import Evaluation, Measurement, ModelRow
 from ..records.store import MeasurementStore
-from ..tasks import Evaluator
 from .history import History, Trial
 from .log_file import log_file
 from .measuring import measure_all
@@ -143,7 +142,7 @@ def _train_all(components: Components, keys: Sequence[str], on_model: OnModel | 
 
 def _train_in_child(config: Mapping[str, Any], key: str) -> None:
     components = build(config)
-    if type(components.evaluator).initial is not Evaluator.initial:
+    if components.evaluator.gives_initial:
         components.evaluator.prepare(components.study.path, seed=components.study.seed)  # there already: loads it
     with log_file(components.study.path):
         train_one(components, key)

@@ -19,7 +19,6 @@ from ..errors import StudyError, TaskError
 from ..records import Evaluation
 from ..schema import Record, read_json, write_json
 from ..search_spaces import Deployable
-from ..tasks import Evaluator
 from .deployment import deploy, is_rounded
 from .loop import evaluation_seed
 from .setup import Components
@@ -59,7 +58,7 @@ def recipe(components: Components) -> str:
     """Digest of what a full training depends on besides the architecture."""
     parts: list[Any] = [components.finalise.budget, components.study.seed]
     parts += [components.task.identity(), components.space.spec()]
-    if type(components.evaluator).initial is not Evaluator.initial:
+    if components.evaluator.gives_initial:
         parts.append(components.evaluator.identity())
     if is_rounded(components.device):
         setting = components.device.setting(components.space.workload)

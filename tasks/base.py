@@ -146,6 +146,11 @@ class Evaluator(ABC):
     def identity(self) -> dict[str, Any]:
         """What makes evaluations comparable, as JSON."""
 
+    @property
+    def gives_initial(self) -> bool:
+        """Whether it overrides :meth:`initial`: full trainings then depend on what :meth:`prepare` made."""
+        return type(self).initial is not Evaluator.initial
+
     def initial(self, architecture: Architecture) -> nn.Module | None:
         """The module with which a full training of an architecture starts, once :meth:`prepare` was called; None, by
         default, for what the space starts with. Deterministic."""
