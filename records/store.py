@@ -139,10 +139,11 @@ class MeasurementStore:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        # The tables first: another process may be making the file, and sets the header together with them.
+        tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
         application, version = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
-        tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
         if tables and application != APPLICATION_ID:
             raise StudyError(
                 f"{self.path} is not a measurement store", hint="Choose another study.store; the file is unchanged."

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,23 @@ def test_two_processes_make_and_write_one_file_without_loss(tmp_path: Path) -> N
         found = [m.architecture for m in store.all()]
         assert sorted(found) == sorted(f"{name}{i}" for name in "ab" for i in range(100))
         assert get(store, "b99") is not None
+
+
+def test_several_that_make_one_file_at_the_same_time_all_get_it(tmp_path: Path) -> None:
+    users, files = 4, 40
+    together = threading.Barrier(users)
+
+    def use(name: str) -> None:
+        for i in range(files):
+            together.wait(timeout=60)
+            with MeasurementStore(tmp_path / f"{i}.sqlite") as store:
+                store.put(name, replace(MEASUREMENT, architecture=name))
+
+    with ThreadPoolExecutor(users) as pool:
+        list(pool.map(use, "abcd"))
+    for i in range(files):
+        with MeasurementStore(tmp_path / f"{i}.sqlite") as store:
+            assert sorted(m.architecture for m in store.all()) == list("abcd")
 
 
 def test_a_killed_writer_loses_nothing_that_put_returned(tmp_path: Path) -> None:
