@@ -26,9 +26,12 @@ from .deployable import Deployable, Graph, TensorSpec
 from .workload import Workload
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from .elastic import ElasticModel
+    from .relaxed import RelaxedModel
+    from .soft import Probabilities
 
 
 class SearchSpace(ABC):
@@ -132,6 +135,30 @@ class SearchSpace(ABC):
             SpaceError: If this space shares no weights.
         """
         raise SpaceError("shares no weights between its networks", field="space", value=self.name)
+
+    def encode_soft(self, probabilities: Probabilities) -> torch.Tensor:
+        """:meth:`encode` relaxed: its average ``(F,)`` where each decision is drawn by itself, with gradients.
+
+        Equal to ``encode`` at the corners. Given by the space's structure (sums of tables, one-hot choices, or few
+        architectures); see :mod:`.soft`.
+
+        Args:
+            probabilities: A tensor ``(K_d,)`` for each decision, of its choices.
+
+        Raises:
+            SpaceError: If the space has none of these structures, or the shapes are wrong.
+        """
+        from .soft import expected_features
+
+        return expected_features(self, probabilities)
+
+    def relaxed(self) -> RelaxedModel:
+        """All networks of this space as one mixture, freshly initialised under torch's current seed.
+
+        Raises:
+            SpaceError: If this space has no mixed operations.
+        """
+        raise SpaceError("has no mixed operations", field="space", value=self.name)
 
     def graph_modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """The modules of a trained model's graphs, by the graph names of :meth:`deployable`; they share its weights."""

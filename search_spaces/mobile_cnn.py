@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .elastic.conv import KernelSharing
     from .mobile_cnn_elastic import ElasticMobileCNN
+    from .mobile_cnn_relaxed import RelaxedMobileCNN
 
 
 class MobileCNN(TabledSpace):
@@ -118,6 +119,12 @@ class MobileCNN(TabledSpace):
         from .mobile_cnn_elastic import ElasticMobileCNN
 
         return ElasticMobileCNN(self, sharing)
+
+    def relaxed(self, sharing: KernelSharing = "own") -> RelaxedMobileCNN:
+        """All networks as one mixture, over the weights of :meth:`elastic`."""
+        from .mobile_cnn_relaxed import RelaxedMobileCNN
+
+        return RelaxedMobileCNN(self, sharing)
 
     @cached_property
     def tables(self) -> CostTables:

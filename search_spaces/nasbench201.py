@@ -37,6 +37,8 @@ from .workload import Workload
 if TYPE_CHECKING:
     from torch import nn
 
+    from .nasbench201_relaxed import RelaxedNASBench201
+
 FEATURE_NAMES = (
     "skips",
     "convs1",
@@ -117,6 +119,16 @@ class NASBench201(SearchSpace):
         plan = cell_plan(self.genotype(config).tolist(), simplify=self._simplify)
         shape = self._shape
         return CellNetwork(plan, self.workload.input_shape, shape.channels, shape.cells, shape.stages, shape.classes)
+
+    @property
+    def shape(self) -> NetworkShape:
+        """Everything about a network but its cell."""
+        return self._shape
+
+    def relaxed(self) -> RelaxedNASBench201:
+        from .nasbench201_relaxed import RelaxedNASBench201
+
+        return RelaxedNASBench201(self)
 
     def arch_string(self, row: Genotypes) -> str:
         """The benchmark's string of a row ``(6,)``."""
