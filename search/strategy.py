@@ -8,13 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..search_spaces import Genotypes
 from .history import History
 from .problem import Problem
+
+if TYPE_CHECKING:
+    from ..tasks import Progress, Task
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,34 @@ class Strategy(ABC):
     def settings(self) -> dict[str, Any]:
         """Constructor arguments as JSON, part of the study's identity."""
         return {}
+
+
+class TrainedStrategy(Strategy):
+    """A strategy that trains before it proposes, such as a differentiable search.
+
+    The loop calls :meth:`run` once before the first proposal, one worker at a time; later workers find everything done.
+    ``propose`` is then a function of what was trained, and of (problem, history, n, rng), as any other's.
+    """
+
+    @abstractmethod
+    def run(
+        self, problem: Problem, task: Task, checkpoint: Path, *, seed: int, progress: Progress | None = None
+    ) -> float:
+        """Trains, goes on with a training that was killed, or takes a finished one; the seconds it took in all.
+
+        Deterministic by seed.
+
+        Args:
+            problem: What is searched.
+            task: Its data and recipe.
+            checkpoint: A folder of its own in the study's, for whatever it keeps.
+            seed: The study's.
+            progress: Called with (epochs, metric so far).
+
+        Raises:
+            GnomonError: If it fails; the same command goes on where it was.
+        """
+
+    @abstractmethod
+    def epochs_to_run(self) -> int:
+        """Epochs that :meth:`run` counts in ``progress``."""

@@ -21,7 +21,7 @@ from .finalise import OnModel, OnRows, finalise
 from .ledger import Ledger
 from .log_file import log_file
 from .loop import LoopEvent, OnEvent
-from .preparation import prepare, seconds_spent
+from .preparation import prepare, seconds_spent, train_strategy
 from .problem import Problem
 from .setup import Components, build
 from .study_view import CONFIG_FILE, open_study, resume_config
@@ -82,6 +82,7 @@ def run_search(config: DictConfig, display: Display) -> tuple[StudySummary, Comp
         before = _models_before(components.study.path)
         write(before)
         prepare(ledger, components, display)
+        train_strategy(ledger, components, problem, display)
         display.phase(f"searching {components.space.name} for {components.study.evaluations} evaluations")
         run_workers(ledger, problem, components, on_event)
         models = _finalise(ledger, problem, components, calibration, display, write)

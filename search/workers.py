@@ -17,6 +17,7 @@ from .calibrate import Calibration, make_problem
 from .ledger import Ledger
 from .log_file import log_file
 from .loop import OnEvent, run_worker
+from .preparation import train_strategy
 from .problem import Problem
 from .setup import Components, build
 
@@ -56,8 +57,10 @@ def worker_main(config: Mapping[str, Any], parent: int) -> None:
         ledger.open()
         components.evaluator.prepare(components.study.path, seed=components.study.seed)  # there already: loads it
         calibration = Calibration.from_dict(ledger.note("calibration"))
+        problem = make_problem(components.predictor, components.objective, calibration)
+        train_strategy(ledger, components, problem)  # there already: loads it
         with log_file(components.study.path):
-            run_worker(ledger, make_problem(components.predictor, components.objective, calibration), components)
+            run_worker(ledger, problem, components)
     except KeyboardInterrupt:
         sys.exit(130)
     except GnomonError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -153,11 +153,7 @@ def _mask(gate: torch.Tensor, filters: tuple[int, ...], widest: int) -> torch.Te
     if not gate.requires_grad and len(present(gate)) == 1:
         return None
     bounds = [0, *filters]
-    parts = [
-        gate[i:].sum().expand(high - low)
-        for i, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False))
-        if high <= widest
-    ]
+    parts = [gate[i:].sum().expand(high - low) for i, (low, high) in enumerate(pairwise(bounds)) if high <= widest]
     return torch.cat(parts)[None, :, None, None]
 
 

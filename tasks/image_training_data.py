@@ -29,14 +29,17 @@ class ImageTrainingData(TrainingData):
     Args:
         data: Only its train split is learned from, only what is asked for is scored.
         settings: Batch size, augmentation and label smoothing.
+        half: 0 or 1 for every other example, from that one on; None for all.
     """
 
     metric = "accuracy"
 
-    def __init__(self, data: PreparedImages, settings: TrainingSettings) -> None:
+    def __init__(self, data: PreparedImages, settings: TrainingSettings, half: int | None = None) -> None:
         self.data, self.settings = data, settings
-        self._labels = torch.from_numpy(data.labels("train"))
-        self._augmentation = Augmentation(torch.from_numpy(data.raw("train")), settings.shift, settings.flip)
+        self._labels, raw = torch.from_numpy(data.labels("train")), torch.from_numpy(data.raw("train"))
+        if half is not None:
+            self._labels, raw = self._labels[half::2], raw[half::2]
+        self._augmentation = Augmentation(raw, settings.shift, settings.flip)
         self._batch_size = min(settings.batch_size, len(self._labels))
 
     @property
@@ -49,6 +52,9 @@ class ImageTrainingData(TrainingData):
         for indices in torch.split(order, self._batch_size)[: self.batches_per_epoch]:
             raw = self._augmentation.batch(indices, generator)
             yield self.data.normalise_batch(raw), self._labels[indices]
+
+    def halves(self) -> tuple[TrainingData, TrainingData]:
+        return type(self)(self.data, self.settings, 0), type(self)(self.data, self.settings, 1)
 
     def part(self, batch: ImageBatch, index: int, count: int) -> ImageBatch:
         inputs, labels = batch

@@ -67,6 +67,15 @@ class TrainingData(ABC):
             TaskError: If this cannot be done to the model.
         """
 
+    def halves(self) -> tuple[TrainingData, TrainingData]:
+        """These data as two that share no training example, of equal size: for weights and for what is learnt above
+        them.
+
+        Raises:
+            TaskError: If the task's examples cannot be divided.
+        """
+        raise TaskError("the task's examples cannot be divided in two", field="strategy.level", allowed="single")
+
     def part(self, batch: Batch, index: int, count: int) -> Batch:
         """Every ``count``-th example of a batch from ``index`` on: what one of ``count`` processes trains.
 
