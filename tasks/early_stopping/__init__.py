@@ -1,0 +1,1 @@
+"""Stopping trainings that cannot win."""
