@@ -39,6 +39,7 @@ from gnomon.schema import Record, read_json, write_json
 if TYPE_CHECKING:
     from torch import nn
 
+    from gnomon.records import Evaluation
     from gnomon.tasks import Task
 
 FOLDER = ROOT / "runs" / "benchmarks" / "trainings"
@@ -119,6 +120,14 @@ class Training:
 
     RESULT: ClassVar[type[Record]]
     """What is kept; other figures than accuracy are those of a subclass, whose ``result`` makes them."""
+
+    def make_task(self) -> Task:
+        """What trains it; a subclass may change the recipe."""
+        return task_of(self.task)
+
+    def kept(self, model: nn.Module, evaluation: Evaluation) -> Record:
+        """What is kept of a finished training; by default :meth:`result`."""
+        return self.result(model, evaluation.cost_s)
 
     def result(self, model: nn.Module, seconds: float) -> Record:
         """Of the trained model."""
@@ -216,12 +225,12 @@ def train(training: Training) -> Any:
     """Does one training on one thread."""
     from gnomon.tasks.torch_state import derived_seed, seeded, torch_threads
 
-    task = task_of(training.task)
+    task = training.make_task()
     with torch_threads(1):
         with seeded(derived_seed(training.seed)):
             model = training.network.build()
         evaluation = task.train(model, training.epochs, seed=training.seed)
-        return training.result(model, evaluation.cost_s)
+        return training.kept(model, evaluation)
 
 
 def run_all(

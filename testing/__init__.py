@@ -7,6 +7,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
+    "CurveRegressorSuite": ".curve_regressor_suite",
     "DeviceSuite": ".device_suite",
     "ElasticSuite": ".elastic_suite",
     "EvaluatorSuite": ".evaluator_suite",
