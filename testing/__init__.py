@@ -14,6 +14,7 @@ _PUBLIC = {
     "LatencyPredictorSuite": ".latency_predictor_suite",
     "LanguageSpaceSuite": ".language_space_suite",
     "MixerSuite": ".mixer_suite",
+    "ProxySuite": ".proxy_suite",
     "SearchSpaceSuite": ".search_space_suite",
     "SequenceSpaceSuite": ".sequence_space_suite",
     "simulate": ".simulation",

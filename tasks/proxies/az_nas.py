@@ -11,6 +11,7 @@ Shapes: B examples, C channels, H height, W width, L blocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -55,7 +56,7 @@ class Trainability(Proxy):
     def compute(self, model: nn.Module, batches: Sequence[Minibatch]) -> float:
         initialise_by_fan_in(model)
         maps = block_outputs(model, _noise(batches[0]))
-        scores = [_block_trainability(before, after) for before, after in zip(maps[:-1], maps[1:], strict=True)]
+        scores = [_block_trainability(before, after) for before, after in pairwise(maps)]
         return float(np.mean(scores))
 
 

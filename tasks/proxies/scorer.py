@@ -147,7 +147,7 @@ class NetworkScorer:
             try:
                 with seeded(derived_seed(seed, repeat, 1)):
                     model = self.space.build(config)
-                alive = responds(copy.deepcopy(model), batches[0])
+                    alive = responds(copy.deepcopy(model), batches[0])
                 for proxy in proxies:
                     with seeded(derived_seed(seed, repeat, 2)):
                         totals[proxy.name] += _timed(proxy, copy.deepcopy(model), batches, alive)
