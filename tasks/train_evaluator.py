@@ -98,7 +98,9 @@ def check_same_input(space: SearchSpace, task: Task) -> None:
     Raises:
         ConfigError: With both shapes.
     """
-    if space.workload.source_length is None and tuple(space.workload.input_shape) != tuple(task.input_shape):
+    built, given = tuple(space.workload.input_shape), tuple(task.input_shape)
+    any_length = space.workload.source_length is not None
+    if len(built) != len(given) or (built != given and not any_length):
         raise ConfigError(
             "the search space builds models for another input than the task's examples",
             field="space.input_shape",

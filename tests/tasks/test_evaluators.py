@@ -6,6 +6,7 @@ import torch
 
 from gnomon.errors import ConfigError, DataError, TaskError
 from gnomon.records import ArchitectureTable
+from gnomon.search_spaces.hybrid_slm.free import HybridSLMFree
 from gnomon.tasks.recorded import RecordedEvaluator, RecordedTask
 from gnomon.tasks.train_evaluator import TrainEvaluator
 
@@ -63,6 +64,12 @@ def test_bad_arguments_are_refused(tiny_space, make_task, arguments, message):
 def test_space_of_another_input_shape_is_refused(make_tiny_space, make_task):
     with pytest.raises(ConfigError, match=r"\(3, 8, 8\).*allowed: \(1, 8, 8\)"):
         TrainEvaluator(make_tiny_space((3, 8, 8)), make_task())
+
+
+def test_space_of_sequences_is_refused_for_images(make_task):
+    space = HybridSLMFree(mixers=["attention"], vocabulary=16, max_length=32, context=16)
+    with pytest.raises(ConfigError, match=r"another input .*gnomon spaces"):
+        TrainEvaluator(space, make_task())
 
 
 def test_space_of_another_number_of_classes_fails_clearly(make_tiny_space, make_task):
