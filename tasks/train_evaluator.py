@@ -101,11 +101,13 @@ def check_same_input(space: SearchSpace, task: Task) -> None:
     built, given = tuple(space.workload.input_shape), tuple(task.input_shape)
     any_length = space.workload.source_length is not None
     if len(built) != len(given) or (built != given and not any_length):
+        same_kind = len(built) == len(given)
         raise ConfigError(
             "the search space builds models for another input than the task's examples",
             field="space.input_shape",
-            value=tuple(space.workload.input_shape),
-            allowed=str(tuple(task.input_shape)),
+            value=built,
+            allowed=f"{given[0]} tokens" if len(given) == 1 else str(given),
+            hint=None if same_kind else "Choose a space for this kind of task: `gnomon spaces` lists them.",
         )
 
 
