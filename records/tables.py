@@ -10,8 +10,9 @@ from .help_pools import help_fbnet_pool, help_ofa_pool
 from .nasbench201_tables import help_nasbench201, hwnas360
 from .nasbench_macro_table import nasbench_macro
 from .table import ArchitectureTable
+from .yolobench_table import yolobench
 
-__all__ = ["help_fbnet", "help_nasbench201", "help_ofa", "hwnas360", "nasbench_macro"]
+__all__ = ["help_fbnet", "help_nasbench201", "help_ofa", "hwnas360", "nasbench_macro", "yolobench"]
 
 
 def help_fbnet(path: str | Path | None = None, devices: Sequence[str] | None = None) -> ArchitectureTable:
