@@ -20,8 +20,9 @@ from gnomon.search_spaces import GENE_DTYPE, Genotypes
 FloatArray = npt.NDArray[np.float64]
 Quality = Callable[[Genotypes], FloatArray]
 
-ASKS_PER_EVALUATION = 20
-"""Asks after which an optimiser that goes on asking for what it knows is helped out with random networks."""
+REPEATS = 5
+"""Asks in a row for what is known already, after which an optimiser is handed a random unseen network: small spaces
+make samplers repeat themselves, and a budget of distinct evaluations would never end."""
 
 
 @dataclass
@@ -39,30 +40,38 @@ class Book:
     budget: int
     rows: list[Genotypes] = field(default_factory=list)
     known: dict[str, tuple[FloatArray, float]] = field(default_factory=dict)
-    asked: int = 0
+    repeats: int = 0
 
     @property
     def done(self) -> bool:
-        """Whether the budget is spent, or the optimiser repeats itself."""
-        return len(self.rows) >= self.budget or self.asked >= ASKS_PER_EVALUATION * self.budget
+        """Whether the budget is spent."""
+        return len(self.rows) >= self.budget
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the optimiser only repeats itself."""
+        return self.repeats >= REPEATS
 
     def evaluate(self, genes: npt.ArrayLike) -> tuple[FloatArray, float]:
         """Losses ``(M,)`` and violation of choice indices ``(D,)``."""
         row = self.problem.space.canonical(np.asarray(genes, dtype=GENE_DTYPE)[None])
         (key,) = self.problem.space.keys(row)
-        self.asked += 1
+        self.repeats += 1
         if key not in self.known:
+            self.repeats = 0
             losses = self.problem.losses(row, self.quality(row))[0]
             self.known[key] = losses, float(self.problem.violation(row)[0])
             self.rows.append(row[0])
         return self.known[key]
 
-    def filled(self, rng: np.random.Generator) -> Genotypes:
-        """The first ``budget`` distinct rows ``(N, D)`` in order, random ones where too few were asked for."""
+    def unseen(self, rng: np.random.Generator) -> Genotypes:
+        """A random row ``(D,)`` that was not evaluated."""
         space = self.problem.space
-        while len(self.rows) < self.budget:
-            for row in space.sample(self.budget, rng):
-                self.evaluate(row)
+        pool = space.sample(10 * self.budget, rng)
+        return next(row for row, key in zip(pool, space.keys(pool), strict=True) if key not in self.known)
+
+    def first(self) -> Genotypes:
+        """The first ``budget`` distinct rows ``(N, D)``, in order."""
         return np.stack(self.rows[: self.budget])
 
 
@@ -78,7 +87,12 @@ def optuna_directly(sampler: str, arguments: dict[str, Any], book: Book, seed: i
             sampler=getattr(optuna.samplers, sampler)(seed=seed, **arguments),
             directions=["minimize"] * len(book.problem.objective.directions),
         )
+        rng = np.random.default_rng(seed)
         while not book.done:
+            if book.stuck:
+                study.enqueue_trial(
+                    dict(zip((d.name for d in space.decisions), book.unseen(rng).tolist(), strict=True))
+                )
             trial = study.ask()
             genes = [
                 trial.suggest_int(each.name, 0, len(each.choices) - 1)
@@ -123,7 +137,7 @@ def pymoo_nsga2(population: int, book: Book, seed: int) -> None:
     while not book.done:
         asked = algorithm.ask()
         if asked is None or not len(asked):
-            return
+            raise SystemExit(f"pymoo's NSGA-II ended after {len(book.rows)} evaluations")
         answers = [book.evaluate([one[each.name] for each in decisions]) for one in asked.get("X")]
         asked.set("F", np.array([losses for losses, _ in answers]))
         if constrained:

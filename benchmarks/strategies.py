@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from benchmarks._common import RESULTS, ROOT, main_with
+from benchmarks._common import ROOT, main_with
 from benchmarks._contestants import Book, optuna_directly, pymoo_nsga2
 from gnomon.predictors import LatencyModel
 from gnomon.records import ArchitectureTable
@@ -180,7 +180,7 @@ def evaluated(name: str, problem: Problem, ground: Ground, evaluations: int, see
     if name in DIRECT:
         book = Book(problem, ground.accuracy, evaluations)
         DIRECT[name](book, seed)
-        return book.filled(np.random.default_rng([seed, evaluations]))
+        return book.first()
     search = simulate(
         lambda: make_strategy(name), problem, ground.accuracy, evaluations=evaluations, batch=BATCH, seed=seed
     )
