@@ -1,6 +1,6 @@
 """Learning curves for ``learning_curves``: random networks with random recipes, trained here to the end.
 
-A configuration is a random ``mobile_cnn`` network (width 0.25, two blocks) with a random learning rate, weight decay,
+A configuration is a random ``mobile_cnn`` network (one searched block) with a random learning rate, weight decay,
 label smoothing and optimiser, trained on 500 digits of ``task=mnist_subset`` and scored on 800 others after each epoch.
 """
 
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from gnomon.records import Evaluation
     from gnomon.tasks import Task
 
-EPOCHS = 14
+EPOCHS = 12
 TASK = (
     "task=mnist_subset",
     "task.fractions=[0.1,0.16,0.74]",
     "task.training.batch_size=32",
     "task.training.schedule=cosine",
     "task.training.warmup=0.1",
-    "task.training.max_grad_norm=1",
 )
+BLOCKS = ({"filters": 16, "layers": 2, "stride": 2},)
+STEM_FILTERS = 8
 SEED = 0
 """Of the configurations."""
 
@@ -85,7 +86,7 @@ class CurveTraining(Training):
 def make_space() -> MobileCNN:
     """Of the networks."""
     task = task_of(TASK)
-    return MobileCNN(input_shape=task.input_shape, classes=len(task.labels), width=0.25, blocks=2)
+    return MobileCNN(input_shape=task.input_shape, classes=len(task.labels), blocks=BLOCKS, stem_filters=STEM_FILTERS)
 
 
 def random_trainings(n: int) -> list[CurveTraining]:

@@ -13,7 +13,12 @@ from .shared_training import SharedTraining
 
 @dataclass(frozen=True)
 class TrialRow(Record):
-    """One trial of the ledger."""
+    """One trial of the ledger.
+
+    Args:
+        quality: By the task's metric; where the training was stopped early, its predicted end.
+        stopped_at: Budget after which it was stopped early; None for a whole training.
+    """
 
     number: int
     key: str
@@ -27,6 +32,7 @@ class TrialRow(Record):
     duplicate_of: int | None = None
     cost_s: float = 0.0
     error: str | None = None
+    stopped_at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Trial:
         attributes: The strategy's own JSON for this row, as it was proposed.
         duplicate_of: Number of the evaluated trial with the same genotype; its values were
             copied and nothing was spent.
+        stopped_at: Budget after which its training was stopped early; its quality is then predicted.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Trial:
     violation: float = 0.0
     attributes: Mapping[str, Any] = field(default_factory=dict)
     duplicate_of: int | None = None
+    stopped_at: float | None = None
 
 
 @dataclass(frozen=True)

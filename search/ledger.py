@@ -355,6 +355,7 @@ class Ledger:
             violation=frozen.system_attrs[_CONSTRAINT],
             attributes={k: v for k, v in frozen.system_attrs.items() if k != _CONSTRAINT},
             duplicate_of=user.get("duplicate_of"),
+            stopped_at=user["evaluation"].get("stopped_at") if complete else None,
         )
         if frozen.state.is_finished():
             self._trials_cache[frozen.number] = trial

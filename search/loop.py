@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import GnomonError, StudyError
 from .history import History
 from .ledger import Claim, Counts, Ledger
+from .past import past_evaluations
 from .problem import Problem
 from .setup import Components
 from .strategies.random import RandomStrategy
@@ -81,6 +82,8 @@ def _evaluate(ledger: Ledger, problem: Problem, components: Components, claim: C
     architecture = space.architecture(space.algebra.from_key(claim.key))
     try:
         with _heartbeat(ledger, claim):
+            if components.evaluator.observes:
+                components.evaluator.observe(*past_evaluations(ledger, problem, architecture))
             evaluation = components.evaluator.evaluate(
                 architecture, seed=evaluation_seed(components.study.seed, claim.key)
             )

@@ -17,6 +17,7 @@ from ..predictors.evaluate import leave_one_out
 from ..records import ModelRow, ReferenceRow, StudySummary, TrialRow
 from ..schema import read_json, write_json
 from .calibrate import Calibration
+from .early_stopping_notes import early_stopping_notes
 from .history import History
 from .ledger import Ledger
 from .pareto import hypervolume, non_dominated, reference_point
@@ -66,7 +67,7 @@ def summarise(
         hypervolume=_progress(history),
         importance=_importance(ledger.study),
         spend=spend,
-        notes=_notes(components, calibration, models),
+        notes=(*_notes(components, calibration, models), *early_stopping_notes(frozen)),
         config=OmegaConf.to_yaml(OmegaConf.create(dict(components.config))),
         recorded=not components.evaluator.has_weights,
         shared_training=components.evaluator.shared_training(),
@@ -129,12 +130,14 @@ def _trial_row(frozen: FrozenTrial, metric: str, feasible: bool, on_front: bool)
     """A trial as reports show it: by the task's metric, also where the search ranked by something else."""
     user: Mapping[str, Any] = frozen.user_attrs
     evaluation = user.get("evaluation", {})
+    stopped_at = evaluation.get("stopped_at")
+    reached = evaluation.get("metrics", {}) if stopped_at is None else {}
     duplicate = user.get("duplicate_of")
     return TrialRow(
         number=frozen.number,
         key=user["architecture"],
         state={TrialState.FAIL: "failed"}.get(frozen.state, frozen.state.name.lower()),
-        quality=evaluation.get("metrics", {}).get(metric, evaluation.get("quality")),
+        quality=reached.get(metric, evaluation.get("quality")),
         latency_ms=user["latency_ms"],
         latency_std_ms=user["latency_std_ms"],
         values=tuple(frozen.values or ()),
@@ -143,6 +146,7 @@ def _trial_row(frozen: FrozenTrial, metric: str, feasible: bool, on_front: bool)
         duplicate_of=duplicate,
         cost_s=0.0 if duplicate is not None else evaluation.get("cost_s", 0.0),
         error=user.get("error"),
+        stopped_at=stopped_at,
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import TaskError
 from ..records import Evaluation
-from ..search_spaces import Architecture
+from ..search_spaces import Architecture, Genotypes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +116,19 @@ class Task(ABC):
         return None
 
 
+@dataclass(frozen=True)
+class Past:
+    """An evaluation of the same study that is complete.
+
+    Args:
+        genotype: Canonical row ``(D,)``.
+        evaluation: What was found.
+    """
+
+    genotype: Genotypes
+    evaluation: Evaluation
+
+
 class Evaluator(ABC):
     """Quality of an architecture at a price. Runs ``gnomon.testing.EvaluatorSuite``."""
 
@@ -134,9 +148,23 @@ class Evaluator(ABC):
             progress: Called with (budget spent, metric so far).
         """
 
+    def observe(self, past: Sequence[Past], to_beat: npt.NDArray[np.float64]) -> None:  # noqa: B027 - optional
+        """Told before each evaluation of a search what is known by then; by default it does not matter.
+
+        Args:
+            past: Complete evaluations of the study ``(N,)``, without copies for duplicates, in order of number.
+            to_beat: Quality ``(N,)`` above which the architecture that comes next is better than each of them in
+                something; minus infinity where it is so at any quality.
+        """
+
+    @property
+    def observes(self) -> bool:
+        """Whether it overrides :meth:`observe`: evaluations then depend on those before."""
+        return type(self).observe is not Evaluator.observe
+
     @abstractmethod
     def evaluate(self, architecture: Architecture, *, seed: int, progress: Progress | None = None) -> Evaluation:
-        """Validation quality. Deterministic by seed.
+        """Validation quality. Deterministic by seed (and by what was observed).
 
         Raises:
             GnomonError: If this architecture cannot be evaluated; it costs one evaluation.

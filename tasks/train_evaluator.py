@@ -60,7 +60,7 @@ class TrainEvaluator(Evaluator):
         Raises:
             TaskError: If the architecture cannot be built or trained.
         """
-        watch = _Watch(progress, self.time_limit_s)
+        watch = TimeLimit(progress, self.time_limit_s)
         with torch_threads(self.threads):
             return self.task.train(self._build(architecture, seed), self.epochs, seed=seed, progress=watch)
 
@@ -111,7 +111,7 @@ def check_same_input(space: SearchSpace, task: Task) -> None:
         )
 
 
-class _Watch:
+class TimeLimit:
     """Passes progress on and ends the training when its time is over."""
 
     def __init__(self, progress: Progress | None, limit_s: float | None) -> None:

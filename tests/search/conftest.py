@@ -58,6 +58,7 @@ class ToyEvaluator:
     """Deterministic quality; ``fail`` and ``before`` let tests misbehave."""
 
     has_weights = False
+    observes = False
 
     def __init__(self) -> None:
         self.evaluated: list[str] = []
