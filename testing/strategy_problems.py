@@ -77,6 +77,21 @@ class ToyLatency(LatencyModel):
         return mean, 0.02 * mean
 
 
+class ToyRanking:
+    """The quality of toy networks with noise: what a strategy may be warm-started with."""
+
+    def __init__(self, noise: float = 4.0) -> None:
+        self.noise = noise
+
+    def quality(self, space: ToyCells, genotypes: Genotypes, seed: int) -> FloatArray:
+        """``(N,)``."""
+        return space.quality(genotypes) + self.noise * np.random.default_rng(seed).normal(size=len(genotypes))
+
+    def settings(self) -> dict[str, Any]:
+        """Constructor arguments as JSON."""
+        return {"noise": self.noise}
+
+
 def pareto_problem(stages: int = 6, limit_ms: float | None = 3.5) -> Problem:
     """Quality against latency, under a limit that about half of the architectures meet."""
     space = ToyCells(stages)

@@ -55,9 +55,12 @@ class ProxyRanking:
         return ReferenceRanks(values).combined(values)
 
     def settings(self) -> dict[str, Any]:
-        """What the ranking depends on, as JSON."""
+        """Constructor arguments on which the ranking depends, as JSON."""
         return {
-            "proxies": [{"name": proxy.name, **proxy.settings()} for proxy in self.proxies],
+            "proxies": [
+                {"_target_": f"{type(proxy).__module__}.{type(proxy).__qualname__}", **proxy.settings()}
+                for proxy in self.proxies
+            ],
             "batch_size": self._options["batch_size"],
             "repeats": self._options["repeats"],
         }
