@@ -30,7 +30,7 @@ def run(config: DictConfig, options: Options) -> int:
     from ..search.study import run_search
     from ._display import SearchDisplay
 
-    with SearchDisplay(config.study.evaluations, "quality", config.quality.get("epochs")) as display:
+    with SearchDisplay(config.study.evaluations, "quality", _epochs_before(config)) as display:
         summary, components = run_search(config, display)
 
     from ..reports import write_report
@@ -43,6 +43,12 @@ def run(config: DictConfig, options: Options) -> int:
         print_summary(summary)
         print(f"\nreport: {report}\nmodels: {components.study.path / 'models'}")
     return 0
+
+
+def _epochs_before(config: DictConfig) -> int | None:
+    """Epochs that are trained before the first evaluation, by the strategy or for the quality."""
+    epochs: int | None = config.strategy.get("epochs", config.quality.get("epochs"))
+    return epochs
 
 
 def _resumed(config: DictConfig, options: Options) -> DictConfig:

@@ -91,7 +91,3 @@ class TrainedStrategy(Strategy):
         Raises:
             GnomonError: If it fails; the same command goes on where it was.
         """
-
-    @abstractmethod
-    def epochs_to_run(self) -> int:
-        """Epochs that :meth:`run` counts in ``progress``."""

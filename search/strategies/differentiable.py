@@ -104,9 +104,6 @@ class Differentiable(TrainedStrategy):
 
     # ---- Training ---------------------------------------------------------------------------
 
-    def epochs_to_run(self) -> int:
-        return self.epochs
-
     def run(
         self, problem: Problem, task: Task, checkpoint: Path, *, seed: int, progress: Progress | None = None
     ) -> float:
