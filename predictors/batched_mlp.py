@@ -6,18 +6,24 @@ Shapes: N rows, F columns, E networks, H width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .regressors import Regressor
 
+if TYPE_CHECKING:
+    import torch
+
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
+
+Loss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]"
+"""Outputs ``(E, N)``, targets ``(N,)`` and which of them each network sees ``(E, N)``, to the sum over networks."""
 
 CHUNK = 16384
 
@@ -74,6 +80,8 @@ def train_mlps(
     learning_rate: float,
     seed: int,
     decay: bool = False,
+    alike: bool = True,
+    loss: Loss | None = None,
 ) -> list[MLP]:
     """Networks of equal shape, trained together by Adam on the mean squared error.
 
@@ -85,8 +93,10 @@ def train_mlps(
         steps: Of Adam.
         batch: Rows a step, the same for all networks; all rows if there are no more.
         learning_rate: Of Adam.
-        seed: Of initial weights and batches. All networks start alike.
+        seed: Of initial weights and batches.
         decay: Whether the learning rate falls linearly to 0.
+        alike: Whether all networks start with the same weights.
+        loss: In place of the mean squared error.
     """
     import torch
 
@@ -100,7 +110,8 @@ def train_mlps(
     layers = []
     for n_in, n_out in pairwise(sizes):
         for shape in ((n_in, n_out), (1, n_out)):
-            first = (2 * torch.rand(shape, generator=generator) - 1) / math.sqrt(n_in)
+            drawn = shape if alike else (len(kept), *shape)
+            first = (2 * torch.rand(drawn, generator=generator) - 1) / math.sqrt(n_in)
             layers.append(first.expand(len(kept), *shape).clone().requires_grad_())
     optimizer = torch.optim.Adam(layers, lr=learning_rate, fused=True)
     for step in range(steps):
@@ -112,13 +123,17 @@ def train_mlps(
             values = torch.baddbmm(layers[layer + 1], values, layers[layer])
             values = torch.relu(values) if layer < len(layers) - 2 else values
         seen = mask[:, rows]
-        errors = (values[..., 0] - outputs[rows]).square() * seen
-        loss = (errors.sum(dim=1) / seen.sum(dim=1).clamp(min=1.0)).sum()
         optimizer.zero_grad()
-        loss.backward()
+        (loss or _squared_error)(values[..., 0], outputs[rows], seen).backward()
         optimizer.step()
     trained = [layer.detach().numpy() for layer in layers]
     return [
         MLP(scale, tuple(w[network].copy() for w in trained[0::2]), tuple(b[network, 0].copy() for b in trained[1::2]))
         for network in range(len(kept))
     ]
+
+
+def _squared_error(outputs: torch.Tensor, targets: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """The mean over what each network sees, added up."""
+    errors = (outputs - targets).square() * seen
+    return (errors.sum(dim=1) / seen.sum(dim=1).clamp(min=1.0)).sum()

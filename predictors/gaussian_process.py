@@ -23,6 +23,8 @@ MAX_EVIDENCE_POINTS = 200
 """The grid costs an eigendecomposition a kernel, so it looks at this many points at most."""
 
 QUERY_CHUNK = 2048
+JITTER = 1e-4
+"""Added to the variance of joint draws, relative to the prior's: single precision leaves rounding errors below it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,23 @@ class GaussianProcess:
             explained = np.square(cross @ self._whiten).sum(1)
             variance[rows] = np.maximum(self.kernel.diagonal(q) - explained, 0) + self.noise
         return mean, variance * self.scale
+
+    def draw(
+        self, features: npt.NDArray[np.floating], n: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
+        """Means ``(Q,)`` of the queries, and ``n`` joint draws of how far off they are, noise included ``(n, Q)``.
+
+        Queries are a few thousand at most: their covariance is factorised.
+        """
+        q = features * self._column_scale
+        cross = self.kernel(q, self._x.astype(np.float64))
+        explained = cross @ self._whiten.astype(np.float64)
+        covariance = self.kernel(q, q) - explained @ explained.T
+        covariance[np.diag_indices_from(covariance)] += JITTER * self.kernel.diagonal(q)
+        root = np.linalg.cholesky(covariance)
+        together = rng.standard_normal((n, len(q))) @ root.T
+        alone = rng.standard_normal((n, len(q))) * np.sqrt(self.noise)
+        return cross @ self._weights, (together + alone) * np.sqrt(self.scale)
 
 
 def _scales(n_features: int, split: int) -> list[FloatArray]:

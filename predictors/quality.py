@@ -59,6 +59,12 @@ class QualityPredictor(ABC):
         mean, std = self.predict(genotypes)
         return np.asarray(mean + deviations * std)
 
+    def draw(self, genotypes: Genotypes, n: int, rng: np.random.Generator) -> FloatArray:
+        """``n`` draws of the quality of all rows at once ``(n, N)``. Here each row by itself; a predictor
+        that knows which rows are good or bad together draws them so, and a batch of proposals is then
+        spread over what differs."""
+        return self.spread(genotypes, rng.standard_normal((n, len(genotypes))))
+
 
 class EnsembleQualityPredictor(QualityPredictor):
     """A Gaussian process and extremely randomised trees on normal scores of the quality.
@@ -95,7 +101,7 @@ class EnsembleQualityPredictor(QualityPredictor):
 
     def fit(self, genotypes: Genotypes, quality: FloatArray) -> Self:
         """See :meth:`QualityPredictor.fit`."""
-        genotypes, quality = _checked(self.space, genotypes, quality)
+        genotypes, quality = checked_evaluations(self.space, genotypes, quality)
         scores = NormalScores(quality)
         targets = scores.forward
         features = self._features(genotypes)
@@ -172,7 +178,12 @@ def _mixing_share(process: FloatArray, forest: FloatArray, targets: FloatArray) 
     return float(np.clip(difference @ (targets - forest) / power, 0.0, 1.0)) if power > 0 else 0.5
 
 
-def _checked(space: SearchSpace, genotypes: Genotypes, quality: FloatArray) -> tuple[Genotypes, FloatArray]:
+def checked_evaluations(space: SearchSpace, genotypes: Genotypes, quality: FloatArray) -> tuple[Genotypes, FloatArray]:
+    """Rows ``(N, D)`` and qualities ``(N,)`` as :meth:`QualityPredictor.fit` wants them.
+
+    Raises:
+        PredictorError: If there are too few, or lengths differ, or a value is not finite.
+    """
     genotypes = space.algebra.validate(genotypes)
     quality = np.asarray(quality, dtype=np.float64)
     if quality.shape != (len(genotypes),):

@@ -136,3 +136,14 @@ class Objective(ABC):
             return np.zeros_like(mean_ms)
         z = NormalDist().inv_cdf(self.limit.confidence)
         return (mean_ms + z * std_ms) / limit_ms - 1.0
+
+    def feasibility(self, mean_ms: FloatArray, std_ms: FloatArray, limit_ms: float | None) -> FloatArray:
+        """Probability that the limit holds ``(N,)`` under the distribution that :meth:`violation` reads."""
+        from scipy.special import ndtr
+
+        if limit_ms is None:
+            return np.ones_like(mean_ms)
+        room = limit_ms - mean_ms
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(std_ms > 0, room / std_ms, np.where(room >= 0, np.inf, -np.inf))
+        return np.asarray(ndtr(z))

@@ -43,3 +43,11 @@ class Problem:
             return np.zeros(len(genotypes))
         mean, std = self.latency.predict(genotypes)
         return self.objective.violation(mean, std, self.limit_ms)
+
+    def feasibility(self, genotypes: Genotypes) -> FloatArray:
+        """Probability that the latency limit holds ``(N,)``, of the predictive distribution that
+        :meth:`violation` reads: it is at least the objective's confidence where that is at most 0."""
+        if self.limit_ms is None:
+            return np.ones(len(genotypes))
+        mean, std = self.latency.predict(genotypes)
+        return self.objective.feasibility(mean, std, self.limit_ms)

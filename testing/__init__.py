@@ -15,6 +15,7 @@ _PUBLIC = {
     "LanguageSpaceSuite": ".language_space_suite",
     "MixerSuite": ".mixer_suite",
     "ProxySuite": ".proxy_suite",
+    "QualityPredictorSuite": ".quality_predictor_suite",
     "SearchSpaceSuite": ".search_space_suite",
     "SequenceSpaceSuite": ".sequence_space_suite",
     "simulate": ".simulation",

@@ -23,12 +23,17 @@ REFRESHED = 32
 class Acquisition:
     """Mean hypervolume improvement over worlds drawn from the quality predictor.
 
-    In each world every candidate has one quality. Within a batch each pick joins the front of
-    every world, so that the next one looks elsewhere; pending trials do so from the beginning
-    (sequential greedy batches of q-EHVI, Daulton, Balandat and Bakshy 2020, 2006.05078, with
-    independent marginals). Latency and other costs are taken at their mean: evaluating quality
-    teaches nothing about them, and under independent draws the search would chase their noise at
-    the fast end of the front.
+    In each world every candidate has one quality; the predictor draws them together, as it knows
+    which candidates are good or bad alike. Within a batch each pick joins the front of every world,
+    so that the next one looks elsewhere; pending trials do so from the beginning (sequential greedy
+    batches of q-EHVI, Daulton, Balandat and Bakshy 2020, 2006.05078). Latency and other costs are
+    taken at their mean: evaluating quality teaches nothing about them, and under independent draws
+    the search would chase their noise at the fast end of the front.
+
+    A latency limit holds with the objective's confidence, or it does not (``Problem.violation``,
+    which knows the latency model's deviation). Candidates that break it count only by the
+    probability that they are within it (constrained expected improvement, Gelbart, Snoek and Adams
+    2014, 1403.5607), and come after all that hold it.
     """
 
     def __init__(
@@ -48,48 +53,61 @@ class Acquisition:
         hopes = predictor.spread(candidates, np.array([[0.0], [1.0]]))
         expected = [problem.losses(candidates, quality) for quality in hopes]
         self._reference, self._scale = _box(known, *expected)
-        self._points = self._worlds(predictor, candidates)
         self._fronts = [self._scaled(known[non_dominated(known)])] * draws
         pending = [t.genotype for t in history.trials if t.state == "pending"]
+        waiting = np.stack(pending) if pending else candidates[:0]
+        worlds = self._worlds(predictor, np.concatenate([waiting, candidates]))
+        self._points = worlds[:, len(waiting) :]
         if pending:
-            waiting = self._worlds(predictor, np.stack(pending))
-            self._fronts = [np.vstack(parts) for parts in zip(self._fronts, waiting, strict=True)]
+            together = zip(self._fronts, worlds[:, : len(waiting)], strict=True)
+            self._fronts = [np.vstack(parts) for parts in together]
+        self._broken = problem.violation(candidates) > 0
+        self._weights = np.where(self._broken, problem.feasibility(candidates), 1.0)
 
     def _scaled(self, losses: FloatArray) -> FloatArray:
         return (losses - self._reference) / self._scale
 
     def _worlds(self, predictor: QualityPredictor, genotypes: Genotypes) -> FloatArray:
         """Scaled losses ``(W, C, M)`` under drawn quality."""
-        drawn = predictor.spread(genotypes, self._rng.standard_normal((self._draws, len(genotypes))))
+        drawn = predictor.draw(genotypes, self._draws, self._rng)
         return np.stack([self._scaled(self._problem.losses(genotypes, quality)) for quality in drawn])
 
     def pick(self, n: int) -> npt.NDArray[np.int64]:
-        """Positions of up to ``n`` candidates, best first.
+        """Positions of up to ``n`` candidates, best first, those that hold the limit before those that do not."""
+        chosen = self._lazily(np.flatnonzero(~self._broken), n)
+        chosen += self._lazily(np.flatnonzero(self._broken), n - len(chosen))
+        return np.array(chosen, dtype=np.int64)
+
+    def _lazily(self, among: npt.NDArray[np.int64], n: int) -> list[int]:
+        """Up to ``n`` positions out of ``among``.
 
         Gains only fall as the fronts grow, so a stale gain is an upper bound, and only the
         candidates that lead are looked at again (lazy greedy, Minoux 1978).
         """
-        gain = self._gain(np.arange(self._points.shape[1]))
+        if n <= 0 or not len(among):
+            return []
+        gain = self._gain(among)
         chosen: list[int] = []
         for _ in range(min(n, len(gain))):
             stale = np.ones(len(gain), dtype=bool) if chosen else np.zeros(len(gain), dtype=bool)
             stale[chosen] = False
             while stale[gain.argmax()]:
                 leaders = np.argsort(np.where(stale, -gain, np.inf), kind="stable")[:REFRESHED]
-                gain[leaders] = self._gain(leaders)
+                gain[leaders] = self._gain(among[leaders])
                 stale[leaders] = False
             index = int(gain.argmax())
             chosen.append(index)
             gain[index] = -1.0
-            self._fronts = [np.vstack([f, p[index]]) for f, p in zip(self._fronts, self._points, strict=True)]
-        return np.array(chosen, dtype=np.int64)
+            row = among[index]
+            self._fronts = [np.vstack([f, p[row]]) for f, p in zip(self._fronts, self._points, strict=True)]
+        return among[chosen].tolist()
 
     def _gain(self, index: npt.NDArray[np.int64]) -> FloatArray:
         origin = np.zeros(self._points.shape[2])
         gains = [
             improvement(points[index], front, origin) for points, front in zip(self._points, self._fronts, strict=True)
         ]
-        return np.asarray(np.mean(gains, axis=0))
+        return np.asarray(np.mean(gains, axis=0) * self._weights[index])
 
 
 def _box(*losses: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import StrategyError
 from ...predictors.quality import QualityPredictor
-from ...search_spaces import Genotypes
+from ...predictors.upper_gaussian_process import UpperGaussianProcess
+from ...search_spaces import Genotypes, SearchSpace
 from ...search_spaces.variation import distinct
 from ..history import History
 from ..inner_loop import Population, evolve
@@ -18,9 +21,9 @@ from ..problem import Problem
 from ..strategy import Proposal, Strategy
 from ._acquisition import Acquisition
 from ._candidates import SMALL_SPACE, feasible_pool, is_small, known_hashes, spread
-from ._surrogate import UpperGaussianProcess
 
 FloatArray = npt.NDArray[np.float64]
+MakeQualityPredictor: TypeAlias = Callable[[SearchSpace], QualityPredictor]
 
 MIN_TO_FIT = 6
 """Evaluations below which no quality predictor is worth fitting."""
@@ -43,6 +46,9 @@ class NSGA2(Strategy):
         optimism: Standard deviations of quality added while the inner loop searches.
         draws: Worlds drawn from the predictors to average the improvement over.
         named: Whether feasible named networks of the space lead the initial design.
+        quality_predictor: Makes the quality predictor of a space; None for a Gaussian process
+            (:class:`~gnomon.predictors.upper_gaussian_process.UpperGaussianProcess`). In a config,
+            a node with ``_target_`` and ``_partial_: true``.
     """
 
     name: ClassVar[str] = "nsga2"
@@ -55,6 +61,7 @@ class NSGA2(Strategy):
         optimism: float = 0.5,
         draws: int = 32,
         named: bool = True,
+        quality_predictor: MakeQualityPredictor | None = None,
     ) -> None:
         for key, value, least in (
             ("initial", initial, MIN_TO_FIT),
@@ -72,16 +79,17 @@ class NSGA2(Strategy):
         self.optimism = optimism
         self.draws = draws
         self.named = named
+        self.quality_predictor: MakeQualityPredictor = quality_predictor or UpperGaussianProcess
 
     def settings(self) -> dict[str, Any]:
         names = ("initial", "population", "generations", "optimism", "draws", "named")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"quality_predictor": _named(self.quality_predictor)}
 
     def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:
         missing = self.initial - len(history.trials)
         if missing > 0 or len(history.evaluated) < MIN_TO_FIT:
             return Proposal(self._design(problem, history, min(n, missing) if missing > 0 else n, rng))
-        predictor = UpperGaussianProcess(problem.space).fit(history.genotypes, history.quality)
+        predictor = self.quality_predictor(problem.space).fit(history.genotypes, history.quality)
         candidates = self._candidates(problem, history, predictor, n, rng)
         if not len(candidates):
             return Proposal(feasible_pool(problem, history, n, rng).genotypes[:n])
@@ -124,3 +132,13 @@ class NSGA2(Strategy):
         if len(feasible) >= n:
             found = found.select(feasible)
         return found.select(best(found.losses, found.violation, max(self.population // 2, n))).genotypes
+
+
+def _named(make: MakeQualityPredictor) -> str:
+    """A class with the settings given to it, as text."""
+    settings: dict[str, Any] = {}
+    while isinstance(make, partial):
+        settings = make.keywords | settings
+        make = make.func
+    name = f"{make.__module__}.{getattr(make, '__qualname__', type(make).__qualname__)}"
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in sorted(settings.items()))})"

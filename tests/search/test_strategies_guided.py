@@ -5,12 +5,12 @@ import pytest
 
 from gnomon.errors import StrategyError
 from gnomon.search import History, Problem
+from gnomon.predictors.upper_gaussian_process import UpperGaussianProcess
 from gnomon.search.inner_loop import evolve
 from gnomon.search.pareto import hypervolume, non_dominated
 from gnomon.search.strategies._acquisition import Acquisition
 from gnomon.search.strategies._candidates import feasible_pool
 from gnomon.search.strategies._solving import solved_last
-from gnomon.search.strategies._surrogate import UpperGaussianProcess
 from gnomon.search.strategies.aging_evolution import AgingEvolution
 from gnomon.search.strategies.nsga2 import NSGA2
 from gnomon.search.strategies.random import RandomStrategy
