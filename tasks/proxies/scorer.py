@@ -36,7 +36,7 @@ class Scores:
 
     Args:
         values: ``(P,)``; finite or -inf.
-        seconds: What each took ``(P,)``, without building the network; of the past if they were known.
+        seconds: Of the processor that each took ``(P,)``, without building the network; in the past if it was known.
     """
 
     values: FloatArray
@@ -190,9 +190,9 @@ def _timed(proxy: Proxy, model: nn.Module, batches: Sequence[Minibatch], alive: 
     """Score and seconds."""
     if proxy.needs_signal and not alive:
         return DEGENERATE, 0.0
-    start = time.perf_counter()
+    start = time.process_time()
     value = proxy.score(model, batches[: max(1, proxy.batches)])
-    return value, time.perf_counter() - start
+    return value, time.process_time() - start
 
 
 def _check_proxies(proxies: Sequence[Proxy]) -> None:
