@@ -79,8 +79,9 @@ class RecurrentPolicy:
         output, memory = torch.zeros(n, self._hidden, dtype=DTYPE), torch.zeros(n, self._hidden, dtype=DTYPE)
         last = np.full(n, len(self._embedding) - 1)
         taken, entropies = [], []
+        asked = None if uniform is not None else self._space.algebra.active(rows)
         for gene in range(rows.shape[1]):
-            active = self._space.algebra.active(rows)[:, gene]
+            active = (self._space.algebra.active(rows) if asked is None else asked)[:, gene]
             mask = torch.from_numpy(active)
             next_output, next_memory = self._cell(self._embedding[last], output, memory)
             output = torch.where(mask[:, None], next_output, output)
@@ -133,7 +134,7 @@ class LearningSettings:
     learning_rate: float = 0.02
     epochs: int = 4
     clip: float = 0.2
-    entropy: float = 0.01
+    entropy: float = 0.1
     baseline_decay: float = 0.9
 
 
@@ -144,7 +145,7 @@ class PolicyLearner:
     def __init__(self, space: SearchSpace, hidden: int, settings: LearningSettings) -> None:
         self.policy = RecurrentPolicy(space, hidden)
         self._settings = settings
-        self._optimizer = torch.optim.Adam(self.policy.parameters, lr=settings.learning_rate)
+        self._optimizer = _Adam(self.policy.parameters, settings.learning_rate)
         self._baseline: float | None = None
         self._power = 0.0
 
@@ -161,9 +162,7 @@ class PolicyLearner:
                 gain = now * advantages
             # A mean over decisions would make the step depend on how many of them are inactive.
             loss = -(gain.sum(dim=1) + settings.entropy * entropy.sum(dim=1)).mean()
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
+            self._optimizer.step(loss)
 
     def _advantages(self, rewards: FloatArray) -> FloatArray:
         """Rewards above a moving average of earlier ones, in units of their moving deviation ``(N,)``."""
@@ -176,6 +175,31 @@ class PolicyLearner:
         self._power = decay * self._power + (1 - decay) * float(np.square(above).mean())
         return np.clip(above / deviation, -ADVANTAGE_RANGE, ADVANTAGE_RANGE)
 
+
+class _Adam:
+    """Adam (Kingma and Ba 2014). PyTorch's takes seconds to import, for its compiler."""
+
+    def __init__(self, parameters: Sequence[Tensor], rate: float) -> None:
+        self._parameters = parameters
+        self._rate = rate
+        self._first = [torch.zeros_like(each) for each in parameters]
+        self._second = [torch.zeros_like(each) for each in parameters]
+        self._steps = 0
+
+    def step(self, loss: Tensor) -> None:
+        self._steps += 1
+        gradients = torch.autograd.grad(loss, self._parameters)
+        corrections = [1 - beta**self._steps for beta in ADAM_BETAS]
+        with torch.no_grad():
+            for each, gradient, first, second in zip(
+                self._parameters, gradients, self._first, self._second, strict=True
+            ):
+                first.lerp_(gradient, 1 - ADAM_BETAS[0])
+                second.lerp_(gradient.square(), 1 - ADAM_BETAS[1])
+                each -= self._rate * first / corrections[0] / ((second / corrections[1]).sqrt() + ADAM_EPSILON)
+
+
+ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
 
 ADVANTAGE_RANGE = 3.0
 """Advantages are cut off here: networks that fail badly are hundreds of deviations off."""

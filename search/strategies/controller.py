@@ -67,12 +67,12 @@ class Controller(Strategy):
     def __init__(
         self,
         algorithm: str = "ppo",
-        hidden: int = 64,
+        hidden: int = 32,
         batch: int = 10,
         learning_rate: float = 0.02,
         epochs: int = 4,
         clip: float = 0.2,
-        entropy: float = 0.01,
+        entropy: float = 0.1,
         baseline_decay: float = 0.9,
     ) -> None:
         if algorithm not in ALGORITHMS:
