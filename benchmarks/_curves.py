@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from benchmarks._trainings import SpaceNetwork, Training, task_of
-from gnomon.schema import Record
+from benchmarks._common import ROOT
+from benchmarks._trainings import SpaceNetwork, Training, TrainingStore, run_all, task_of
+from gnomon.schema import Record, read_json, write_json
 from gnomon.search_spaces.mobile_cnn import MobileCNN
 from gnomon.tasks.image_classification import ImageClassification
 from gnomon.tasks.training_settings import TrainingSettings
@@ -25,6 +29,12 @@ if TYPE_CHECKING:
     from gnomon.records import Evaluation
     from gnomon.tasks import Task
 
+Configuration: TypeAlias = Mapping[str, str | float]
+"""Of a training: the network's choices (texts), its MACs and parameters, and its recipe."""
+
+CURVES = ROOT / "benchmarks" / "learning_curves.json"
+SCHEMA = "gnomon.benchmark.learning_curves/1"
+TRAININGS = 300
 EPOCHS = 12
 TASK = (
     "task=mnist_subset",
@@ -110,3 +120,43 @@ def _random_training(space: MobileCNN, seed: int, rng: np.random.Generator) -> C
 def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
     """With four significant digits."""
     return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.4g}")
+
+
+def configurations(n: int) -> list[Configuration]:
+    """What is known of the first ``n`` trainings before they begin."""
+    space = make_space()
+    trainings = random_trainings(n)
+    rows = np.stack([space.algebra.from_key(training.network.key) for training in trainings])
+    costs = space.costs(rows)
+    return [
+        {
+            **{name: str(choice) for name, choice in space.config(row).items()},
+            "macs": float(macs),
+            "parameters": float(parameters),
+            **json.loads(training.recipe),
+        }
+        for row, macs, parameters, training in zip(rows, costs.macs, costs.parameters, trainings, strict=True)
+    ]
+
+
+def trained_curves(store: TrainingStore, processes: int) -> npt.NDArray[np.float64]:
+    """Accuracies ``(TRAININGS, EPOCHS)``: from the store, or trained now."""
+    results = run_all(random_trainings(TRAININGS), store, processes=processes, title="learning curves")
+    return np.array([result.curve for result in results.values()], dtype=np.float64)
+
+
+def write_curves(curves: npt.NDArray[np.float64], path: Path = CURVES) -> None:
+    """Writes the curves beside the benchmark."""
+    about = {"task": list(TASK), "seed": SEED, "epochs": EPOCHS, "metric": "validation accuracy"}
+    write_json(
+        path, SCHEMA, {**about, "curves": [json.dumps([round(v, 6) for v in curve]) for curve in curves.tolist()]}
+    )
+
+
+def read_curves(path: Path = CURVES) -> npt.NDArray[np.float64]:
+    """Accuracies ``(N, EPOCHS)`` in the order of :func:`random_trainings`.
+
+    Raises:
+        SchemaError: If there are none.
+    """
+    return np.array([json.loads(curve) for curve in read_json(path, SCHEMA)["curves"]], dtype=np.float64)

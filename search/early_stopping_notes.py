@@ -32,8 +32,8 @@ def early_stopping_notes(frozen: Sequence[FrozenTrial]) -> tuple[str, ...]:
     if audited:
         wrong = sum(e.quality > e.metrics["to_beat"] for e in audited)
         notes.append(
-            f"False stops: of {len(audited)} trainings that ran to their end though they would have been stopped, "
-            f"{wrong} beat what they had to."
+            f"False stops: {wrong} of {len(audited)}, counted on trainings that ran to their end though the rule "
+            "would have stopped them."
         )
     elif stopped:
         notes.append("False stops: not known, no training ran to its end in spite of the rule (quality.audit).")

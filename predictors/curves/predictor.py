@@ -78,20 +78,23 @@ class CurvePredictor:
         Raises:
             PredictorError: Before :meth:`fit`, or if shapes are others than there.
         """
+        return self._in_metric(*self._scaled(beginnings, attributes))
+
+    def predict_against(
+        self, level: float, beginnings: FloatArray, attributes: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean and deviation as from :meth:`predict`, and P(final metric <= level): Phi((level - mean) / std),
+        1705.10823, Section 4.2; ``(n,)`` each."""
+        from scipy.special import ndtr
+
         mean, std = self._scaled(beginnings, attributes)
+        return *self._in_metric(mean, std), np.asarray(ndtr((self._forward(np.array([level]))[0] - mean) / std))
+
+    def _in_metric(self, mean: FloatArray, std: float) -> tuple[FloatArray, FloatArray]:
         if self.best_possible is None:
             return mean, np.full(len(mean), std)
         lower, upper = self._back(mean - std), self._back(mean + std)
         return self._back(mean), np.maximum((upper - lower) / 2, MIN_STD)
-
-    def probability_at_most(
-        self, level: float, beginnings: FloatArray, attributes: FloatArray | None = None
-    ) -> FloatArray:
-        """P(final metric <= level) of each training ``(n,)``: Phi((level - mean) / std), 1705.10823, Section 4.2."""
-        from scipy.special import ndtr
-
-        mean, std = self._scaled(beginnings, attributes)
-        return np.asarray(ndtr((self._forward(np.array([level]))[0] - mean) / std))
 
     def _scaled(self, beginnings: FloatArray, attributes: FloatArray | None) -> tuple[FloatArray, float]:
         """Mean ``(n,)`` and deviation in the scale of the regression."""

@@ -146,10 +146,9 @@ class StoppingRule:
             return None
         if to_beat is None:
             to_beat = self.to_beat(ended)
-        predictor = self._predictor(ended)
-        mean, std = predictor.predict(beginning[None], attributes[None])
-        probability = float(predictor.probability_at_most(to_beat, beginning[None], attributes[None])[0])
-        return Outlook(float(mean[0]), float(std[0]), to_beat, probability, probability >= self.confidence)
+        found = self._predictor(ended).predict_against(to_beat, beginning[None], attributes[None])
+        mean, std, probability = (float(part[0]) for part in found)
+        return Outlook(mean, std, to_beat, probability, probability >= self.confidence)
 
     def to_beat(self, ended: Ended) -> float:
         """The ``rank``-th best final metric; minus infinity if there are not so many."""

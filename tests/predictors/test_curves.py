@@ -69,7 +69,7 @@ class TestCurvePredictor:
         mean, std = predictor.predict(unseen[:, :6])
         within = np.abs(unseen[:, -1] - mean) < 2 * std
         assert 0.85 < within.mean() <= 1.0
-        at_most = predictor.probability_at_most(0.7, unseen[:, :6])
+        at_most = predictor.predict_against(0.7, unseen[:, :6])[2]
         for low, high in ((0.0, 0.2), (0.8, 1.0)):
             chosen = (at_most >= low) & (at_most <= high)
             assert low - 0.1 <= (unseen[chosen, -1] <= 0.7).mean() <= high + 0.1
