@@ -72,7 +72,9 @@ class QualityPredictorSuite:
     ) -> None:
         mean, std = fitted.predict(queries)
         quality = space.quality(queries)
-        assert np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()
+        assert np.isfinite(mean).all()
+        assert np.isfinite(std).all()
+        assert (std > 0).all()
         assert np.abs(mean - quality).mean() < np.abs(quality - quality.mean()).mean()
 
     def test_the_interval_covers_about_as_often_as_it_says(
@@ -86,7 +88,9 @@ class QualityPredictorSuite:
     def test_spread_goes_through_the_prediction_and_rises(self, fitted: QualityPredictor, queries: Genotypes) -> None:
         low, middle, high = fitted.spread(queries, np.array([[-1.0], [0.0], [1.0]]))
         np.testing.assert_allclose(middle, fitted.predict(queries)[0], rtol=1e-6)
-        assert (low <= middle).all() and (middle <= high).all() and (low < high).any()
+        assert (low <= middle).all()
+        assert (middle <= high).all()
+        assert (low < high).any()
 
     def test_draws_are_of_the_prediction(self, fitted: QualityPredictor, queries: Genotypes) -> None:
         rows = queries[:64]
@@ -134,7 +138,8 @@ class QualityPredictorSuite:
     def test_few_or_equal_evaluations_do_not_break_it(self, space: ToyCells, known: Genotypes) -> None:
         for quality in (np.full(6, 0.5), np.array([1.0, 1.0, 1.0, 1.0, 1.0, 2.0])):
             mean, std = self.make(space, 0).fit(known[:6], quality).predict(known[:20])
-            assert np.isfinite(mean).all() and np.isfinite(std).all()
+            assert np.isfinite(mean).all()
+            assert np.isfinite(std).all()
 
     @pytest.mark.parametrize("wrong", ["two", "unequal", "nan"])
     def test_wrong_evaluations_are_refused(self, space: ToyCells, known: Genotypes, wrong: str) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gnomon.errors import StrategyError
-from gnomon.search import History, Problem
 from gnomon.predictors.upper_gaussian_process import UpperGaussianProcess
+from gnomon.search import History, Problem
 from gnomon.search.inner_loop import evolve
 from gnomon.search.pareto import hypervolume, non_dominated
 from gnomon.search.strategies._acquisition import Acquisition
