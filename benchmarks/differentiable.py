@@ -41,7 +41,7 @@ class Plan:
 
 
 COMMON = (
-    *("strategy=differentiable", "strategy.relaxation=softmax", "strategy.level=bilevel"),
+    *("strategy=differentiable", "strategy.relaxation=sampled", "strategy.level=bilevel"),
     *("study.evaluations=1", "study.batch=1", "study.workers=1", "study.refinements=0", "quality.epochs=1"),
     *("finalise.top_k=1", "finalise.max_models=1"),
 )
@@ -49,7 +49,7 @@ FULL = Plan(
     (
         *("task=mnist_subset", "space=nasbench201", "space.input_shape=[1,28,28]", "space.classes=10"),
         *("space.channels=8", "space.cells=1", "study.references=10", "finalise.budget=8"),
-        *("strategy.epochs=6", "strategy.warmup_epochs=2", "strategy.lr=0.05", "protocol=quick"),
+        *("strategy.epochs=12", "strategy.warmup_epochs=4", "strategy.lr=0.05", "protocol=quick"),
     )
 )
 QUICK = Plan(

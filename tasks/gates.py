@@ -51,10 +51,15 @@ def two_paths(log_p: torch.Tensor, temperature: float, generator: torch.Generato
     return torch.zeros_like(log_p).index_put((drawn,), torch.softmax(log_p[drawn], 0))
 
 
+def drawn_choice(log_p: torch.Tensor, generator: torch.Generator) -> int:
+    """One choice, drawn with its probability."""
+    return int((log_p.detach() + _noise(log_p, generator)).argmax())
+
+
 def one_path(log_p: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """One drawn choice with a weight of 1 and no gradient."""
     hard = torch.zeros_like(log_p)
-    hard[int((log_p.detach() + _noise(log_p, generator)).argmax())] = 1.0
+    hard[drawn_choice(log_p, generator)] = 1.0
     return hard
 
 

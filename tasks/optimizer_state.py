@@ -35,6 +35,14 @@ def restore_optimizer(
     for name, value in {**under(tensors, PREFIX), **under(scalars, PREFIX)}.items():
         index, _, slot = name.partition("/")
         slots.setdefault(int(index), {})[slot] = value
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, own in slots.items():
+        for slot, value in own.items():
+            known = number < len(parameters) and isinstance(value, torch.Tensor)
+            if known and value.shape == parameters[number].shape:
+                # Files hold plain layouts. A fused step reads parameter and moments in the order of their memory, so
+                # a moment must lie as its parameter does (channels last).
+                own[slot] = torch.empty_like(parameters[number], dtype=value.dtype).copy_(value)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
 

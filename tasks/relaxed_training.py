@@ -24,7 +24,7 @@ from ..search_spaces import SearchSpace
 from ..search_spaces.relaxed import RelaxedModel
 from .base import Progress, StopTraining
 from .checkpoint import TrainingState, load_state, save_state
-from .gates import RELAXATIONS, log_probabilities, one_path
+from .gates import RELAXATIONS, drawn_choice, log_probabilities, one_path
 from .optimizer_state import PREFIX, optimizer_state, restore_optimizer, under
 from .price import Price
 from .torch_state import derived_seed, seeded
@@ -33,6 +33,8 @@ from .training_data import Batch, TrainingData
 from .training_settings import TrainingSettings
 
 ARCHITECTURE = "architecture_"
+SAMPLED = "sampled"
+"""In place of a relaxation: whole networks are drawn and compared."""
 GATES, DRAWS = 2, 3
 """Streams of random numbers of a step."""
 
@@ -42,7 +44,9 @@ class RelaxedSettings:
     """How weights and probabilities are trained.
 
     Args:
-        relaxation: A key of :data:`~.gates.RELAXATIONS`.
+        relaxation: A key of :data:`~.gates.RELAXATIONS`; or ``sampled``: networks are drawn and run as they are, and
+            the probabilities learn from their losses by the score function, each against the mean of the others
+            (ProxylessNAS, 1812.00332, Section 3.3.2; Kool and others' leave-one-out baseline).
         level: ``bilevel``: probabilities learn on one half of the train split, weights on the other (DARTS, first
             order); ``single``: both from each batch.
         epochs: In all.
@@ -50,6 +54,7 @@ class RelaxedSettings:
         lr: Of the logits (Adam, betas 0.5 and 0.999, as DARTS).
         weight_decay: Of the logits.
         temperature: Of Gumbel and softmax: the first and the last, geometrically annealed.
+        networks: Drawn at a step, where the relaxation is ``sampled``.
     """
 
     relaxation: str = "two_paths"
@@ -59,6 +64,7 @@ class RelaxedSettings:
     lr: float = 0.02
     weight_decay: float = 0.001
     temperature: tuple[float, float] = (1.0, 1.0)
+    networks: int = 4
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ class RelaxedTrainer:
     def _weight_step(self, batch: Batch) -> None:
         """The weights learn; of ``two_paths`` one is run."""
         generator = self._generator(GATES)
-        one = self.settings.relaxation == "two_paths"
+        one = self.settings.relaxation in ("two_paths", SAMPLED)
         logits = [p.detach() for p in self.logits]
         self.model.mix(
             [
@@ -235,14 +241,37 @@ class RelaxedTrainer:
     def _mixed_loss(self, batch: Batch) -> tuple[float, torch.Tensor, float]:
         """The task's loss under fresh gates; that and the price; the metric (0 without a price)."""
         generator = self._generator(DRAWS)
-        self.model.mix([self._gate(self.logits, group, generator) for group in self.model.groups])
-        loss = self._data.loss(self._data.logits(self.model, batch), batch)
-        task_loss, value = self._checked(loss), 0.0
+        if self.settings.relaxation == SAMPLED:
+            task_loss, loss = self._compared(batch, generator)
+        else:
+            self.model.mix([self._gate(self.logits, group, generator) for group in self.model.groups])
+            loss = self._data.loss(self._data.logits(self.model, batch), batch)
+            task_loss = self._checked(loss)
+        value = 0.0
         if self.price is not None:
             rng = np.random.default_rng([self.seed, self._step, DRAWS])
             paid, value = self.price.loss(self._probabilities(), rng)
             loss = loss + paid
         return task_loss, loss, value
+
+    def _compared(self, batch: Batch, generator: torch.Generator) -> tuple[float, torch.Tensor]:
+        """Mean loss of drawn networks, and a scalar with the gradient of its expectation in the logits (and, where
+        weights learn from the same batch, its own gradient in the weights)."""
+        log_p = [log_probabilities(self.logits, group) for group in self.model.groups]
+        losses, chances = [], []
+        for _ in range(self.settings.networks):
+            chosen = [drawn_choice(own, generator) for own in log_p]
+            pairs = list(zip(chosen, log_p, strict=True))
+            self.model.mix([nn.functional.one_hot(torch.tensor(i), len(own)).float() for i, own in pairs])
+            with torch.set_grad_enabled(self._held_out is None):
+                losses.append(self._data.loss(self._data.logits(self.model, batch), batch))
+            self._checked(losses[-1])
+            chances.append(torch.stack([own[i] for i, own in pairs]).sum())
+        found = torch.stack(losses)
+        plain = found.detach()
+        others = (plain.sum() - plain) / (len(plain) - 1)
+        score = ((plain - others) * torch.stack(chances)).mean()
+        return float(plain.mean()), found.mean() + score
 
     def _update_choices(self, gradients: Sequence[torch.Tensor | None], value: float) -> None:
         for p, gradient in zip(self.logits, gradients, strict=True):

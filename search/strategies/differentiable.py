@@ -50,14 +50,16 @@ class Differentiable(TrainedStrategy):
     and between them, and needs no architectures measured for it.
 
     Args:
-        relaxation: ``softmax`` (DARTS), ``gumbel`` (SNAS), ``straight_through`` (GDAS: one path a step) or
-            ``two_paths`` (after ProxylessNAS): what is mixed at a step, and so what a step costs.
+        relaxation: What is mixed at a step, and so what a step costs: ``softmax`` (DARTS), ``gumbel`` (SNAS),
+            ``straight_through`` (GDAS: one path) or ``two_paths`` (after ProxylessNAS). ``sampled`` mixes nothing:
+            ``networks`` are drawn and compared by the score function; latency keeps its exact gradient.
         level: ``bilevel`` (probabilities learn on a half of the train split of their own) or ``single``.
         epochs: Of the relaxed network.
         warmup_epochs: Of these, the first ones, in which weights learn under equal probabilities.
         lr: Of the probabilities' logits.
         weight_decay: Of the logits.
         temperature: First and last one, of ``softmax``, ``gumbel`` and ``straight_through``.
+        networks: That a step draws and compares under ``sampled``.
         price: ``penalty``: ``weight`` times the metric as a share of the limit, or of its mean over the space where
             there is none. ``hinge``: only what is above the limit costs, with a multiplier that is adapted.
         weight: Of the metric in the loss (the paper's lambda); 0 for none. The hinge's first multiplier.
@@ -72,13 +74,14 @@ class Differentiable(TrainedStrategy):
 
     def __init__(
         self,
-        relaxation: str = "two_paths",
+        relaxation: str = "sampled",
         level: str = "bilevel",
         epochs: int = 20,
         warmup_epochs: int = 5,
         lr: float = 0.02,
         weight_decay: float = 0.001,
         temperature: Sequence[float] = (1.0, 1.0),
+        networks: int = 4,
         price: str = "penalty",
         weight: float = 0.2,
         rate: float = 0.01,
@@ -94,11 +97,14 @@ class Differentiable(TrainedStrategy):
         self.lr, self.weight_decay, self.temperature = lr, weight_decay, (float(temperature[0]), float(temperature[1]))
         self.price, self.weight, self.rate, self.metric = price, weight, rate, metric
         self.training, self.threads = dict(training or {}), threads
+        if networks < 2:
+            raise ConfigError("nothing to compare", field="strategy.networks", value=networks, allowed="from 2")
+        self.networks = networks
         self._result: RelaxedResult | None = None
 
     def settings(self) -> dict[str, Any]:
         names = ("relaxation", "level", "epochs", "warmup_epochs", "lr", "weight_decay", "temperature")
-        more = ("price", "weight", "rate", "metric", "training", "threads")
+        more = ("networks", "price", "weight", "rate", "metric", "training", "threads")
         plain = {name: getattr(self, name) for name in (*names, *more)}
         return {**plain, "temperature": list(self.temperature)}
 
@@ -158,7 +164,14 @@ class Differentiable(TrainedStrategy):
         from ...tasks.relaxed_training import RelaxedSettings
 
         return RelaxedSettings(
-            self.relaxation, self.level, self.epochs, self.warmup_epochs, self.lr, self.weight_decay, self.temperature
+            relaxation=self.relaxation,
+            level=self.level,
+            epochs=self.epochs,
+            warmup_epochs=self.warmup_epochs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            temperature=self.temperature,
+            networks=self.networks,
         )
 
     def _price(self, problem: Problem) -> Price | None:
@@ -261,7 +274,7 @@ def _check(
 ) -> None:
     from ..objective import DIRECTIONS
 
-    relaxations = ("softmax", "gumbel", "straight_through", "two_paths")
+    relaxations = ("sampled", "softmax", "gumbel", "straight_through", "two_paths")
     metrics = tuple(name for name in DIRECTIONS if name != "quality")
     for field, value, allowed in (
         ("relaxation", relaxation, relaxations),
