@@ -33,7 +33,7 @@ from gnomon.tasks.recorded import RecordedTask
 
 from ._common import main_with
 
-NETWORKS, QUICK_NETWORKS = 1000, 24
+NETWORKS, QUICK_NETWORKS = 1000, 12
 BATCH_SIZE, CELLS, SEED = 32, 1, 0
 DEAR = ("grasp",)
 """Proxies that take longer than all others together."""
