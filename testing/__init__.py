@@ -16,6 +16,7 @@ _PUBLIC = {
     "MixerSuite": ".mixer_suite",
     "ProxySuite": ".proxy_suite",
     "QualityPredictorSuite": ".quality_predictor_suite",
+    "RelaxedSuite": ".relaxed_suite",
     "SearchSpaceSuite": ".search_space_suite",
     "SequenceSpaceSuite": ".sequence_space_suite",
     "simulate": ".simulation",

@@ -9,8 +9,7 @@ from gnomon.search_spaces.darts import Darts
 from gnomon.search_spaces.darts_cells import EDGES, OPS
 from gnomon.search_spaces.operations import features
 from gnomon.search_spaces.operations_torch import module_operations
-from gnomon.testing import SearchSpaceSuite
-from gnomon.testing.relaxed_suite import RelaxedSuite
+from gnomon.testing import RelaxedSuite, SearchSpaceSuite
 
 
 def small(**changes):

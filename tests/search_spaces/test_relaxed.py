@@ -8,7 +8,7 @@ from gnomon.errors import SpaceError
 from gnomon.search_spaces.fbnet import FBNet
 from gnomon.search_spaces.mobile_cnn import MobileCNN
 from gnomon.search_spaces.nasbench201 import NASBench201
-from gnomon.testing.relaxed_suite import RelaxedSuite
+from gnomon.testing import RelaxedSuite
 
 
 class TestMobileCNN(RelaxedSuite):
