@@ -33,6 +33,7 @@ try:
     from botorch.optim import optimize_acqf_discrete
     from botorch.sampling import SobolQMCNormalSampler
     from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
+    from gpytorch.kernels import LinearKernel, RBFKernel, ScaleKernel
     from gpytorch.mlls import ExactMarginalLogLikelihood
 except ImportError as error:
     raise DependencyError(
@@ -100,7 +101,11 @@ def choose(
         warnings.filterwarnings("ignore", module="(botorch|gpytorch|linear_operator)")
         torch.manual_seed(seed)
         model = SingleTaskGP(
-            _tensor(rows), torch.from_numpy(targets)[:, None], outcome_transform=None, input_transform=_Encode(features)
+            _tensor(rows),
+            torch.from_numpy(targets)[:, None],
+            covar_module=ScaleKernel(LinearKernel()) + ScaleKernel(RBFKernel()),
+            outcome_transform=None,
+            input_transform=_Encode(features),
         )
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         acquisition = _acquisition(model, rows[counted], targets[counted], pending, losses, noisy, samples, seed)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import StrategyError
-from ...predictors.features import one_hot
-from ...search_spaces import GENE_DTYPE, Genotypes
+from ...predictors.features import choice_names, one_hot
+from ...search_spaces import GENE_DTYPE, Genotypes, SearchSpace
 from ...search_spaces.variation import distinct
 from ..history import History
 from ..pareto import best, reference_point
@@ -25,6 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 MIN_TO_FIT = 4
 MOST_LOSSES = 4
 """Box decompositions of hypervolume grow exponentially with the number of losses."""
+SCALING_SAMPLE = 2048
 TAIL = 3.0
 """Standardised qualities are cut off so far below the mean: how bad a bad network is hardly matters."""
 
@@ -33,11 +34,12 @@ class BoTorchSearch(Strategy):
     """BoTorch's qLogEHVI or qLogNEHVI (Daulton et al. 2020, 2006.05078, and 2021, 2105.08195; in logarithms, Ament et
     al. 2023, 2310.20708) over discrete candidates; with one objective value their one-dimensional forms.
 
-    Only quality is uncertain: a Gaussian process (BoTorch's defaults) models it from the choices, one-hot, and all
-    other metrics come from the problem, so that they need not be learnt from evaluations. The acquisition is taken
-    over the objective's losses, scaled to their range and counted from the reference point of all strategies (nadir
-    of the feasible front, and a tenth of its range beyond). The latency limit holds for candidates as it does for
-    other strategies; infeasible evaluations teach the process and are not part of the front.
+    Only quality is uncertain: a Gaussian process (linear and squared exponential: parts of a network nearly add up)
+    models it from the choices and what the space counts. All other metrics come from the problem, so that they need
+    not be learnt from evaluations. The acquisition is taken over the objective's losses, scaled to their range and
+    counted from the reference point of all strategies (nadir of the feasible front, and a tenth of its range beyond).
+    The latency limit holds for candidates as it does for other strategies; infeasible evaluations teach the process
+    and are not part of the front.
 
     Candidates are unseen: mutants of the front, and random ones. A step takes seconds. Needs the extra ``botorch``.
 
@@ -104,7 +106,7 @@ class BoTorchSearch(Strategy):
             _pending(history, rows.shape[1]),
             np.flatnonzero(feasible),
             n,
-            features=lambda genotypes: one_hot(problem.space, genotypes).astype(np.float64),
+            features=Features(problem.space),
             losses=losses,
             noisy=self.noisy,
             samples=self.samples,
@@ -122,6 +124,30 @@ class BoTorchSearch(Strategy):
         mutants = mutants[problem.violation(mutants) <= 0][:half] if len(mutants) else mutants
         random = feasible_pool(problem, history, max(self.candidates - len(mutants), n), rng).genotypes
         return distinct(space, np.concatenate([mutants, random]))[: max(self.candidates, n)]
+
+
+class Features:
+    """What the process sees of rows: what the space counts, and which choice each decision takes ``(N, F)``.
+
+    Scaled so that two random rows are as far apart as random points of a unit cube are, which the prior on length
+    scales expects.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        choices = set(choice_names(space))
+        self._work = np.array([i for i, name in enumerate(space.feature_names) if name not in choices], dtype=np.int64)
+        sample = self._raw(space.sample(SCALING_SAMPLE, np.random.default_rng(0)))
+        self._centre, deviation = sample.mean(axis=0), sample.std(axis=0) * np.sqrt(12.0)
+        self._inverse = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-9)
+
+    def __call__(self, genotypes: Genotypes) -> FloatArray:
+        """Rows ``(N, D)`` to features ``(N, F)``."""
+        return np.asarray((self._raw(genotypes) - self._centre) * self._inverse)
+
+    def _raw(self, genotypes: Genotypes) -> FloatArray:
+        work = self._space.encode(genotypes)[:, self._work]
+        return np.concatenate([work, one_hot(self._space, genotypes)], axis=1).astype(np.float64)
 
 
 def _standardised(quality: FloatArray) -> tuple[FloatArray, float, float]:
