@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,6 +16,7 @@ from ...search_spaces import Genotypes, SearchSpace
 from ...search_spaces.variation import distinct
 from ..history import History
 from ..inner_loop import Population, evolve
+from ..instantiate import instantiate
 from ..pareto import best
 from ..problem import Problem
 from ..strategy import Proposal, Strategy
@@ -61,7 +62,7 @@ class NSGA2(Strategy):
         optimism: float = 0.5,
         draws: int = 32,
         named: bool = True,
-        quality_predictor: MakeQualityPredictor | None = None,
+        quality_predictor: MakeQualityPredictor | Mapping[str, Any] | None = None,
     ) -> None:
         for key, value, least in (
             ("initial", initial, MIN_TO_FIT),
@@ -79,11 +80,11 @@ class NSGA2(Strategy):
         self.optimism = optimism
         self.draws = draws
         self.named = named
-        self.quality_predictor: MakeQualityPredictor = quality_predictor or UpperGaussianProcess
+        self.quality_predictor = _maker(quality_predictor)
 
     def settings(self) -> dict[str, Any]:
         names = ("initial", "population", "generations", "optimism", "draws", "named")
-        return {name: getattr(self, name) for name in names} | {"quality_predictor": _named(self.quality_predictor)}
+        return {name: getattr(self, name) for name in names} | {"quality_predictor": _node(self.quality_predictor)}
 
     def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:
         missing = self.initial - len(history.trials)
@@ -134,11 +135,35 @@ class NSGA2(Strategy):
         return found.select(best(found.losses, found.violation, max(self.population // 2, n))).genotypes
 
 
-def _named(make: MakeQualityPredictor) -> str:
-    """A class with the settings given to it, as text."""
+def _maker(given: MakeQualityPredictor | Mapping[str, Any] | None) -> MakeQualityPredictor:
+    """What makes quality predictors, from a config node too."""
+    if given is None:
+        return UpperGaussianProcess
+    made = (
+        instantiate({**given, "_partial_": True}, "strategy.quality_predictor") if isinstance(given, Mapping) else given
+    )
+    if not callable(made):
+        raise StrategyError(
+            "makes no quality predictor",
+            field="strategy.quality_predictor",
+            value=made,
+            allowed="a node with _target_ and _partial_: true, or quality_predictor=NAME",
+        )
+    maker: MakeQualityPredictor = made
+    return maker
+
+
+def _node(made: Any) -> dict[str, Any]:
+    """The config node of a class, a function, a partial of one, or an object that knows its settings."""
+    if hasattr(made, "settings"):
+        return {"_target_": _path(type(made)), **made.settings()}
     settings: dict[str, Any] = {}
-    while isinstance(make, partial):
-        settings = make.keywords | settings
-        make = make.func
-    name = f"{make.__module__}.{getattr(make, '__qualname__', type(make).__qualname__)}"
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in sorted(settings.items()))})"
+    while isinstance(made, partial):
+        settings = made.keywords | settings
+        made = made.func
+    inner = {key: _node(value) if callable(value) else value for key, value in settings.items()}
+    return {"_target_": _path(made), "_partial_": True, **inner}
+
+
+def _path(made: Any) -> str:
+    return f"{made.__module__}.{getattr(made, '__qualname__', type(made).__qualname__)}"
