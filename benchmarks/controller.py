@@ -23,7 +23,7 @@ from gnomon.search.strategies.controller import Controller
 from gnomon.testing.simulation import simulate
 
 SEEDS, QUICK_SEEDS = tuple(range(10)), (0, 1)
-COUNTS, QUICK_COUNTS = (100, 200, 300), (50,)
+COUNTS, QUICK_COUNTS = (100, 200), (50,)
 """Evaluations of aging evolution."""
 ALLOWED = 3
 """Evaluations of the controller, as a multiple."""

@@ -60,13 +60,19 @@ STRATEGIES = (
     "optuna_nsga3",
     "qmc",
     "gp",
+    "botorch",
+    "controller",
     "integer_program",
     "hat_evolution",
     "cmaes",
 )
 """Ours, by their name in ``conf/strategy``, with the settings that ship."""
-SLOW = ("gp", "direct_optuna_gp")
-SCALAR: Mapping[str, Literal["reward", "limit"]] = {"hat_evolution": "limit", "cmaes": "reward"}
+SLOW = ("gp", "botorch", "direct_optuna_gp")
+SCALAR: Mapping[str, Literal["reward", "limit"]] = {
+    "hat_evolution": "limit",
+    "cmaes": "reward",
+    "controller": "reward",
+}
 """Strategies for one value, and which: MnasNet's soft reward, or accuracy within the limit."""
 
 DIRECT: Mapping[str, Callable[[Book, int], None]] = {
@@ -239,13 +245,15 @@ FIGURES: Mapping[Kind, Callable[[Ground, Genotypes, Sequence[int]], FloatArray]]
 
 def run(options: argparse.Namespace) -> dict[str, float]:
     """Hypervolume and best feasible accuracy of every strategy against distinct evaluations, on recorded tables."""
-    metrics = kept(options)
+    metrics: dict[str, float] = {}
     for data in options.data:
         metrics |= truth(data)
         for name in options.only or (*STRATEGIES, *DIRECT):
             metrics |= figures(name, data, options)
+    metrics = kept(options) | metrics
     if options.plot and not options.quick:
-        draw(metrics, PICTURE)
+        for data in options.data:
+            draw(metrics, data)
     return metrics
 
 
@@ -297,11 +305,37 @@ def figures(name: str, data: str, options: argparse.Namespace) -> dict[str, floa
     return metrics
 
 
-PICTURE = ROOT / "docs" / "images" / "strategies.png"
+PICTURES = ROOT / "docs" / "images"
+DRAWN = {
+    "nsga2": "nsga2 (default)",
+    "botorch": "botorch",
+    "aging_evolution": "aging_evolution",
+    "random": "random",
+    "direct_optuna_tpe": "Optuna TPE",
+    "direct_optuna_nsga2": "Optuna NSGA-II",
+    "direct_optuna_gp": "Optuna GP",
+    "direct_pymoo_nsga2": "pymoo NSGA-II",
+}
+"""What a picture shows, of what was run; the tables show all."""
 
 
-def draw(metrics: Mapping[str, float], path: Path) -> None:
-    """Hypervolume lost against evaluations."""
+def draw(metrics: Mapping[str, float], data: str) -> None:
+    """Hypervolume that a search lacks of the true front's, against evaluations; other libraries are dashed."""
+    from gnomon.reports import figure as style
+
+    with style.drawing() as (figure, axes):
+        for number, (name, label) in enumerate(DRAWN.items()):
+            keys = {count: f"{data}.hypervolume.{name}.{count}.mean" for count in GRID}
+            points = {count: 1 - metrics[key] for count, key in keys.items() if key in metrics}
+            if points:
+                kind, width = ("--" if name in DIRECT else "-"), (3.0 if name == "nsga2" else 1.6)
+                axes.plot([*points], [*points.values()], kind, color=f"C{number}", linewidth=width, label=label)
+        axes.set_yscale("log")
+        style.log_ticks(axes.yaxis)
+        axes.set_xlabel("distinct evaluations")
+        axes.set_ylabel("hypervolume lacking")
+        axes.legend(ncols=2, fontsize="small")
+        style.save(figure, PICTURES / f"strategies_{data}.png")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -318,7 +352,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--data", nargs="+", choices=tuple(_TABLES), default=list(_TABLES), help="these data sets")
     result.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="these figures")
     result.add_argument("--evaluations", type=int, default=GRID[-1], choices=GRID, help="distinct ones of a search")
-    result.add_argument("--no-plot", dest="plot", action="store_false", help="do not draw docs/images/strategies.png")
+    result.add_argument("--no-plot", dest="plot", action="store_false", help="draw no pictures")
     return result
 
 
