@@ -88,12 +88,8 @@ class ProxyEvaluator(Evaluator):
 
         scorer = self._make(folder / FILE)
         rows = reference_rows(self.space, self.reference, seed)
-        values = []
-        for number, row in enumerate(rows, start=1):
-            values.append(scorer.score(self.space.config(row), seed).values)
-            if progress is not None:
-                progress(float(number), 0.0)
-        self._ranks = ReferenceRanks(np.array(values))
+        # No progress: it is in epochs and of a task's metric, and there is neither.
+        self._ranks = ReferenceRanks(scorer.scores(rows, seed))
 
     def evaluate(self, architecture: Architecture, *, seed: int, progress: Progress | None = None) -> Evaluation:
         """The combined rank; metrics are the proxies' own scores, those of -inf left out and counted.
