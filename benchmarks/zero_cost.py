@@ -7,7 +7,8 @@ minibatches are of 32, and batch norm uses them. Scores are kept in a file, so t
 A cell that passes nothing of its input on gets -inf from every proxy that looks at what flows through it;
 ``spearman_connected`` leaves those cells out, for all proxies alike; ``spearman_best_tenth`` is among the tenth of the
 cells with the highest accuracy, which is where a search has to choose. ``first`` is the mean accuracy of the 20 cells
-that a proxy ranks first of 200 random ones. ``seconds`` are of the processor, on one thread.
+that a proxy ranks first of 200 random ones. ``seconds`` are of the processor, on one thread. ``skeleton`` tells what
+the missing cells change, on a few networks.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ DEAR = ("grasp",)
 """Proxies that take longer than all others together."""
 TIMED = 20
 """Networks on which proxies are timed."""
+DEEP = 70
+"""Networks that are looked at with the published five cells a stage, too."""
+DEEP_PROXIES = ("macs", "grad_norm", "snip", "fisher", "synflow", "jacob_cov", "nwot", "zico")
 WARM, WARM_DRAWS = (20, 200), 100
 COMBINED = {
     "az_nas": tuple(proxy.name for proxy in az_nas()),
@@ -61,12 +65,25 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     scorer = make_scorer(options.store, proxies)
     values = score(scorer, table.genotypes[rows])
     seconds = time_taken(proxies, table.genotypes[rows[: 4 if options.quick else TIMED]])
-    return summary(scorer.names, values, seconds, table.columns["accuracy"][rows])
+    metrics = summary(scorer.names, values, seconds, table.columns["accuracy"][rows])
+    few = rows[: 6 if options.quick else DEEP]
+    return metrics | depths(options.store, table.genotypes[few], table.columns["accuracy"][few])
 
 
-def make_scorer(store: Path | None, proxies: Sequence[Proxy]) -> NetworkScorer:
+def depths(store: Path, genotypes: Genotypes, accuracy: FloatArray) -> dict[str, float]:
+    """Spearman correlations of some proxies on the same few networks with one and with five cells a stage."""
+    proxies = [proxy for proxy in all_proxies() if proxy.name in DEEP_PROXIES]
+    metrics: dict[str, float] = {"skeleton.networks": len(genotypes)}
+    for label, cells in (("one_cell", CELLS), ("five_cells", 5)):
+        values = score(make_scorer(store, proxies, cells), genotypes)
+        for proxy, column in zip(proxies, values.T, strict=True):
+            metrics[f"skeleton.{proxy.name}.{label}"] = correlation(stats.spearmanr, column, accuracy)
+    return metrics
+
+
+def make_scorer(store: Path | None, proxies: Sequence[Proxy], cells: int = CELLS) -> NetworkScorer:
     """On Gaussian noise."""
-    space = NASBench201((3, 32, 32), classes=100, cells=CELLS)
+    space = NASBench201((3, 32, 32), classes=100, cells=cells)
     task = RecordedTask("CIFAR-100", (3, 32, 32), 100)
     return NetworkScorer(space, task, proxies, inputs="gaussian", batch_size=BATCH_SIZE, store=store)
 

@@ -213,3 +213,20 @@ def test_default_proxies_are_those_of_the_config():
     config = OmegaConf.load(Path(gnomon.conf.__file__).parent / "quality" / "proxy.yaml")
     named = [node["_target_"] for node in config.proxies]
     assert named == [f"{type(p).__module__}.{type(p).__qualname__}" for p in default_proxies()]
+
+
+def test_scores_are_columns_for_quality_predictors():
+    """A quality that no gene shows, but a proxy does, is learnt from its column."""
+    from functools import partial
+
+    from gnomon.predictors.quality_trees import BoostedTreesQuality
+    from gnomon.search_spaces.nasbench201 import NASBench201
+
+    space = NASBench201((3, 8, 8), classes=3, channels=4, cells=1)
+    scorer = NetworkScorer(space, RecordedTask("noise", (3, 8, 8), 3), [MACs(), Parameters()], inputs="gaussian")
+    columns = partial(scorer.scores, seed=0)
+    rows = np.unique(space.sample(40, np.random.default_rng(0)), axis=0)
+    quality = -columns(rows)[:, 0]
+    predictor = BoostedTreesQuality(space, extra=columns).fit(rows[:24], quality[:24])
+    mean, _ = predictor.predict(rows[24:])
+    assert np.corrcoef(mean, quality[24:])[0, 1] > 0.8
