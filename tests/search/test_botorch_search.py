@@ -34,6 +34,18 @@ class TestBoTorch(StrategySuite):
 
 
 @pytest.mark.parametrize("noisy", [False, True])
+def test_a_step_brings_unseen_feasible_rows(noisy):
+    pytest.importorskip("botorch")
+    problem = pareto_problem()
+    history = run(RandomStrategy, problem, 12).history
+    first, second = (propose(small(noisy), problem, history, 3) for _ in range(2))
+    assert np.array_equal(first.genotypes, second.genotypes)
+    assert len({*map(tuple, first.genotypes.tolist())} - {*map(tuple, history.known.tolist())}) == 3
+    assert (problem.violation(first.genotypes) <= 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("make_problem", [pareto_problem, scalar_problem])
 def test_better_than_random(noisy, make_problem):
     pytest.importorskip("botorch")
