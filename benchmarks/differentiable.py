@@ -27,7 +27,7 @@ from gnomon.records import ModelRow, StudySummary
 from gnomon.search_spaces import Deployable, SearchSpace, space_from_spec
 
 SEEDS = (0, 1, 2)
-WEIGHT = 0.1
+WEIGHT = 0.2
 SIDES = {"with": WEIGHT, "without": 0.0}
 
 

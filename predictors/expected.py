@@ -86,8 +86,8 @@ class SampledValue(ExpectedValue):
         means = np.split(predicted.mean(axis=1), np.cumsum([len(p) for p in plain])[:-1])
         level = float(np.mean([own @ p for own, p in zip(means, plain, strict=True)]))
         total = torch.tensor(level, dtype=torch.float32)
-        for own, p in zip(means, probabilities, strict=True):
-            total = total + (p - p.detach()) @ torch.from_numpy(own.astype(np.float32))
+        for own, chances in zip(means, probabilities, strict=True):
+            total = total + (chances - chances.detach()) @ torch.from_numpy(own.astype(np.float32))
         return total
 
 

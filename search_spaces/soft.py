@@ -181,5 +181,4 @@ def _canonical_codes(space: SearchSpace, group: Sequence[int]) -> npt.NDArray[np
                 mask = np.array([choice in allowed for choice in space.decisions[parent].choices])
                 active[position[column]] &= active[position[parent]] & mask[digits[position[parent]]]
     genes[~active] = 0
-    codes: npt.NDArray[np.int64] = np.ravel_multi_index(tuple(genes), radices).astype(np.int64)
-    return codes
+    return np.asarray(np.ravel_multi_index(tuple(genes), radices), dtype=np.int64)

@@ -122,7 +122,10 @@ class RelaxedTrainer:
         self.model, self.space, self.recipe, self.settings, self.price = model, space, recipe, settings, price
         self.seed = seed
         is_bilevel = settings.level == "bilevel"
-        self._data, self._held_out = data.halves() if is_bilevel else (data, None)
+        self._data: TrainingData = data
+        self._held_out: TrainingData | None = None
+        if is_bilevel:
+            self._data, self._held_out = data.halves()
         halves = [self._data] if self._held_out is None else [self._data, self._held_out]
         self._steps_per_epoch = min(half.batches_per_epoch for half in halves)
         self._total = settings.epochs * self._steps_per_epoch
