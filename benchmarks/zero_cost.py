@@ -17,7 +17,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,10 @@ TIMED = 20
 """Networks on which proxies are timed."""
 DEEP = 70
 """Networks that are looked at with the published five cells a stage, too."""
-DEEP_PROXIES = ("macs", "grad_norm", "snip", "fisher", "synflow", "jacob_cov", "nwot", "zico")
+DEEP_PROXIES = (
+    "macs", "grad_norm", "snip", "fisher", "synflow", "jacob_cov", "nwot", "zico",
+    "az_expressivity", "az_progressivity", "az_trainability",
+)  # fmt: skip
 WARM, WARM_DRAWS = (20, 200), 100
 COMBINED = {
     "az_nas": tuple(proxy.name for proxy in az_nas()),
@@ -76,8 +79,9 @@ def depths(store: Path, genotypes: Genotypes, accuracy: FloatArray) -> dict[str,
     metrics: dict[str, float] = {"skeleton.networks": len(genotypes)}
     for label, cells in (("one_cell", CELLS), ("five_cells", 5)):
         values = score(make_scorer(store, proxies, cells), genotypes)
-        for proxy, column in zip(proxies, values.T, strict=True):
-            metrics[f"skeleton.{proxy.name}.{label}"] = correlation(stats.spearmanr, column, accuracy)
+        columns = combined({proxy.name: column for proxy, column in zip(proxies, values.T, strict=True)})
+        for name, column in columns.items():
+            metrics[f"skeleton.{name}.{label}"] = correlation(stats.spearmanr, column, accuracy)
     return metrics
 
 
@@ -108,12 +112,9 @@ def time_taken(proxies: Sequence[Proxy], genotypes: Genotypes) -> FloatArray:
 
 def summary(names: tuple[str, ...], values: FloatArray, seconds: FloatArray, accuracy: FloatArray) -> dict[str, float]:
     """Figures of each proxy and of combinations by rank, from ``values`` ``(N, P)`` and ``accuracy`` ``(N,)``."""
-    columns = {name: values[:, i] for i, name in enumerate(names)}
+    columns = combined({name: values[:, i] for i, name in enumerate(names)})
     times = dict(zip(names, seconds.tolist(), strict=True))
-    for name, parts in COMBINED.items():
-        if set(parts) <= set(names):
-            columns[name] = sum(np.log(stats.rankdata(columns[part]) / len(accuracy)) for part in parts)
-            times[name] = sum(times[part] for part in parts)
+    times |= {name: sum(times[part] for part in COMBINED[name]) for name in columns if name in COMBINED}
     connected = np.isfinite(columns["nwot_preactivation"])
     best = accuracy >= np.quantile(accuracy, 0.9)
     metrics: dict[str, float] = {}
@@ -131,6 +132,16 @@ def summary(names: tuple[str, ...], values: FloatArray, seconds: FloatArray, acc
         "batch_size": BATCH_SIZE,
         "cells_per_stage": CELLS,
     }
+
+
+def combined(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Scores ``(N,)`` by name, and the combinations of those that are there."""
+    found = dict(columns)
+    for name, parts in COMBINED.items():
+        if set(parts) <= set(columns):
+            ranks = np.stack([stats.rankdata(columns[part]) for part in parts])
+            found[name] = np.log(ranks / ranks.shape[1]).sum(axis=0)
+    return found
 
 
 def first_accuracy(scores: FloatArray, accuracy: FloatArray) -> float:

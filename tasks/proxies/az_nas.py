@@ -112,7 +112,7 @@ def channel_norm(arrived: torch.Tensor, sent: torch.Tensor) -> float:
         height, width = sent.shape[2] * stride, sent.shape[3] * stride
         arrived = nn.functional.pixel_unshuffle(arrived[:, :, :height, :width], stride)
     if arrived.shape[2:] != sent.shape[2:]:
-        arrived = nn.functional.adaptive_avg_pool2d(arrived, sent.shape[2:])
+        arrived = nn.functional.adaptive_avg_pool2d(arrived, (sent.shape[2], sent.shape[3]))
     places = sent.shape[0] * sent.shape[2] * sent.shape[3]
     matrix = torch.einsum("bchw,bdhw->cd", arrived.double(), sent.double()) / places
     return float(torch.linalg.matrix_norm(matrix, 2)) if bool(torch.isfinite(matrix).all()) else float("nan")

@@ -65,17 +65,13 @@ class ProxyEvaluator(Evaluator):
             )
         check_same_input(space, task)
         self.space, self.task, self.reference = space, task, reference
-        self._make = lambda store: NetworkScorer(
-            space,
-            task,
-            list(proxies),
-            inputs=inputs,
-            batch_size=batch_size,
-            repeats=repeats,
-            store=store,
-            threads=threads,
-        )
-        self.scorer = self._make(None)
+        self._options: dict[str, Any] = {
+            "inputs": inputs,
+            "batch_size": batch_size,
+            "repeats": repeats,
+            "threads": threads,
+        }
+        self.scorer = NetworkScorer(space, task, list(proxies), **self._options)
         self._ranks: ReferenceRanks | None = None
 
     def prepare(self, folder: Path, *, seed: int, progress: Progress | None = None) -> None:
@@ -85,8 +81,9 @@ class ProxyEvaluator(Evaluator):
             TaskError: If the networks cannot be scored, or a proxy is -inf for all of them.
         """
         from .ranks import ReferenceRanks
+        from .scorer import NetworkScorer
 
-        scorer = self._make(folder / FILE)
+        scorer = NetworkScorer(self.space, self.task, self.scorer.proxies, store=folder / FILE, **self._options)
         rows = reference_rows(self.space, self.reference, seed)
         # No progress: it is in epochs and of a task's metric, and there is neither.
         self._ranks = ReferenceRanks(scorer.scores(rows, seed))

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from .base import DEGENERATE, Minibatch, Proxy
+from .layers import gradients
 
 OFFSET = 1e-5
 
@@ -26,9 +26,7 @@ class JacobCov(Proxy):
 
     def compute(self, model: nn.Module, batches: Sequence[Minibatch]) -> float:
         inputs = batches[0].inputs.clone().requires_grad_(True)
-        (found,) = torch.autograd.grad(model(inputs).sum(), inputs, allow_unused=True)
-        if found is None:
-            return DEGENERATE
+        (found,) = gradients(model(inputs).sum(), [inputs])
         return eigenvalue_score(found.flatten(1).double().numpy())
 
 

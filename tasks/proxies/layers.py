@@ -21,7 +21,8 @@ def weighted_layers(model: nn.Module) -> list[nn.Module]:
     Raises:
         TaskError: If there are none.
     """
-    found = [module for module in model.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    found: list[nn.Module] = [module for module in model.modules() if isinstance(module, kinds)]
     if not found:
         raise TaskError(
             "the network has neither convolutions nor linear layers", field="model", value=type(model).__name__

@@ -31,7 +31,7 @@ class SynFlow(Proxy):
                 parameter.abs_()
         for module in model.modules():
             if isinstance(module, _NORMS):
-                module.forward = _unchanged  # type: ignore[method-assign]
+                module.forward = _unchanged  # type: ignore[method-assign, assignment]
         tensors = weights(model)
         ones = torch.ones((1, *batches[0].inputs.shape[1:]), dtype=torch.float64)
         found = gradients(model(ones).sum(), tensors)
