@@ -100,18 +100,63 @@ def choose(
         warnings.simplefilter("ignore", BotorchWarning)
         warnings.filterwarnings("ignore", module="(botorch|gpytorch|linear_operator)")
         torch.manual_seed(seed)
-        model = SingleTaskGP(
-            _tensor(rows),
-            torch.from_numpy(targets)[:, None],
-            covar_module=ScaleKernel(LinearKernel()) + ScaleKernel(RBFKernel()),
-            outcome_transform=None,
-            input_transform=_Encode(features),
-        )
+        model = _process(rows, targets, features)
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-        acquisition = _acquisition(model, rows[counted], targets[counted], pending, losses, noisy, samples, seed)
-        chosen, _ = optimize_acqf_discrete(acquisition, q=min(n, len(candidates)), choices=_tensor(candidates))
-    position = {row: i for i, row in enumerate(map(tuple, candidates.tolist()))}
-    return np.array([position[row] for row in map(tuple, _rows(chosen).tolist())], dtype=np.int64)
+        n = min(n, len(candidates))
+        if noisy:
+            acquisition = _acquisition(model, rows[counted], targets[counted], pending, losses, noisy, samples, seed)
+            chosen, _ = optimize_acqf_discrete(acquisition, q=n, choices=_tensor(candidates))
+            position = {row: i for i, row in enumerate(map(tuple, candidates.tolist()))}
+            return np.array([position[row] for row in map(tuple, _rows(chosen).tolist())], dtype=np.int64)
+        return _believed(model, rows, targets, candidates, pending, counted, n, features, losses, samples, seed)
+
+
+def _process(rows: Genotypes, targets: FloatArray, features: Features) -> Any:
+    """A Gaussian process of quality, not fitted: linear and squared exponential."""
+    return SingleTaskGP(
+        _tensor(rows),
+        torch.from_numpy(targets)[:, None],
+        covar_module=ScaleKernel(LinearKernel()) + ScaleKernel(RBFKernel()),
+        outcome_transform=None,
+        input_transform=_Encode(features),
+    )
+
+
+def _believed(
+    model: Any,
+    rows: Genotypes,
+    targets: FloatArray,
+    candidates: Genotypes,
+    pending: Genotypes,
+    counted: npt.NDArray[np.int64],
+    n: int,
+    features: Features,
+    losses: Losses,
+    samples: int,
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """A batch of single improvements; what is pending or chosen already is believed at its mean (Ginsbourger et al.
+    2010). Joint improvement without noise takes time that doubles with every row of a batch."""
+    taken: list[int] = []
+    none = pending[:0]
+    for _ in range(n):
+        extra = np.concatenate([pending, candidates[taken]])
+        known, values, seen, hoped = rows, targets, rows[counted], targets[counted]
+        believing = model
+        if len(extra):
+            with torch.no_grad():
+                means = model.posterior(_tensor(extra)).mean.numpy().ravel()
+            known, values = np.concatenate([rows, extra]), np.concatenate([targets, means])
+            seen, hoped = np.concatenate([seen, extra]), np.concatenate([hoped, means])
+            believing = _process(known, values, features)
+            believing.load_state_dict(model.state_dict())
+            believing.eval()
+        acquisition = _acquisition(believing, seen, hoped, none, losses, False, samples, seed)
+        with torch.no_grad():
+            gains = acquisition(_tensor(candidates)[:, None]).numpy().copy()
+        gains[taken] = -np.inf
+        taken.append(int(gains.argmax()))
+    return np.array(taken, dtype=np.int64)
 
 
 def _acquisition(

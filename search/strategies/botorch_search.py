@@ -41,7 +41,9 @@ class BoTorchSearch(Strategy):
     The latency limit holds for candidates as it does for other strategies; infeasible evaluations teach the process
     and are not part of the front.
 
-    Candidates are unseen: mutants of the front, and random ones. A step takes seconds. Needs the extra ``botorch``.
+    Without noise, a batch is chosen one by one, and what is chosen or pending is believed at its mean; with noise,
+    improvement is joint. Candidates are unseen: mutants of the front, and random ones. A step takes seconds. Needs the
+    extra ``botorch``.
 
     Args:
         noisy: qLogNEHVI, for qualities that are noisy, in place of qLogEHVI.
