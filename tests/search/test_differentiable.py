@@ -116,7 +116,7 @@ def test_a_hinge_pays_above_the_limit_only_and_adapts():
     p = torch.tensor([0.0, 1.0], requires_grad=True)
     paid, value = price.loss([p], np.random.default_rng(0))
     paid.backward()
-    assert float(paid) == pytest.approx(0.45)
+    assert paid.item() == pytest.approx(0.45)
     assert p.grad is not None
     assert p.grad[1] == pytest.approx(0.9)
     price.update(value)
