@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> dict[str, float]:
 def depths(store: Path, genotypes: Genotypes, accuracy: FloatArray) -> dict[str, float]:
     """Spearman correlations of some proxies on the same few networks with one and with five cells a stage."""
     proxies = [proxy for proxy in all_proxies() if proxy.name in DEEP_PROXIES]
-    metrics: dict[str, float] = {"skeleton.networks": len(genotypes)}
+    metrics: dict[str, float] = {"skeleton_networks": len(genotypes)}
     for label, cells in (("one_cell", CELLS), ("five_cells", 5)):
         values = score(make_scorer(store, proxies, cells), genotypes)
         columns = combined({proxy.name: column for proxy, column in zip(proxies, values.T, strict=True)})
