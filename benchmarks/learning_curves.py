@@ -2,8 +2,8 @@
 
 300 real trainings (``benchmarks/_curves.py``) were run to their end here; their curves are in
 ``benchmarks/learning_curves.json``. Searches over them are replayed through Optuna in random orders, each contestant
-as a pruner: the rule of 1705.10823 with three regressors (``nu_svr``, ``random_forest``, ``least_squares``), with
-Delta .99 (``nu_svr_99``), without what is known of network and recipe (``nu_svr_curve_only``), Optuna's median pruner
+as a pruner: the rule of 1705.10823 with three regressors (``nu_svr``, ``random_forest``, ``least_squares``) and Delta .99, with
+Delta .95 (``nu_svr_95``), without what is known of network and recipe (``nu_svr_curve_only``), Optuna's median pruner
 and Hyperband on the same curves, and Hyperband with the rule (``hyperband_nu_svr``). Burn-in counts.
 
 ``<contestant>.epochs_saved_ratio``: epochs of training all to the end over epochs of the contestant, both summed over
@@ -63,7 +63,7 @@ def rule(**changes: object) -> StoppingRule:
 
 CONTESTANTS: Mapping[str, Callable[[], BasePruner]] = {
     "nu_svr": lambda: CurvePruner(EPOCHS, rule()),
-    "nu_svr_99": lambda: CurvePruner(EPOCHS, rule(confidence=0.99)),
+    "nu_svr_95": lambda: CurvePruner(EPOCHS, rule(confidence=0.95)),
     "nu_svr_curve_only": lambda: CurvePruner(EPOCHS, rule()),
     "random_forest": lambda: CurvePruner(EPOCHS, rule(regressor=RandomForest())),
     "least_squares": lambda: CurvePruner(EPOCHS, rule(regressor=LeastSquares())),

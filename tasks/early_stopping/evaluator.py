@@ -54,7 +54,7 @@ class EarlyStoppedTrainEvaluator(TrainEvaluator):
         space: SearchSpace,
         task: Task,
         epochs: float = 12,
-        confidence: float = 0.95,
+        confidence: float = 0.99,
         burn_in: int = 20,
         rank: int = 1,
         first_epoch: int = 1,

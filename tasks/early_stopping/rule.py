@@ -85,7 +85,7 @@ class StoppingRule:
 
     def __init__(
         self,
-        confidence: float = 0.95,
+        confidence: float = 0.99,
         burn_in: int = 30,
         rank: int = 1,
         first_epoch: int = 1,
