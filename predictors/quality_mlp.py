@@ -128,12 +128,13 @@ class ComparatorQuality(MLPQuality):
             PredictorError: Before :meth:`fit`.
         """
         odds = self.answers(first) - self.answers(second)
-        return np.asarray(1.0 / (1.0 + np.exp(-odds))).mean(axis=0)
+        return np.asarray((1.0 / (1.0 + np.exp(-odds))).mean(axis=0))
 
     def wins(self, genotypes: Genotypes, reference: Genotypes) -> FloatArray:
         """Share of ``reference`` networks ``(R, D)`` that each of ``(N, D)`` is expected to beat ``(N,)``."""
         answers, others = self.answers(genotypes), self.answers(reference)
-        return np.mean([(1.0 / (1.0 + np.exp(-(answers - other[:, None])))).mean(axis=0) for other in others.T], axis=0)
+        shares = [(1.0 / (1.0 + np.exp(other[:, None] - answers))).mean(axis=0) for other in others.T]
+        return np.asarray(np.mean(shares, axis=0))
 
     def loss(self, scores: FloatArray) -> Loss | None:
         """See :meth:`MLPQuality.loss`."""

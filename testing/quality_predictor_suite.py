@@ -153,5 +153,5 @@ class QualityPredictorSuite:
 
 
 def _spearman(one: FloatArray, other: FloatArray) -> float:
-    ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(values)).astype(np.float64) for values in (one, other))
+    return float(np.corrcoef(first, second)[0, 1])

@@ -100,7 +100,7 @@ class Acquisition:
             gain[index] = -1.0
             row = among[index]
             self._fronts = [np.vstack([f, p[row]]) for f, p in zip(self._fronts, self._points, strict=True)]
-        return among[chosen].tolist()
+        return [int(row) for row in among[chosen]]
 
     def _gain(self, index: npt.NDArray[np.int64]) -> FloatArray:
         origin = np.zeros(self._points.shape[2])
