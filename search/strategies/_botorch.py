@@ -30,8 +30,8 @@ try:
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
     from botorch.models.transforms.input import InputTransform
-    from botorch.optim import optimize_acqf_discrete
-    from botorch.sampling import SobolQMCNormalSampler
+    from botorch.optim.optimize import optimize_acqf_discrete
+    from botorch.sampling.normal import SobolQMCNormalSampler
     from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
     from gpytorch.kernels import LinearKernel, RBFKernel, ScaleKernel
     from gpytorch.mlls import ExactMarginalLogLikelihood
@@ -54,7 +54,7 @@ Losses = Callable[[Genotypes, FloatArray], FloatArray]
 point, below it counts."""
 
 
-class _Encode(InputTransform, torch.nn.Module):  # type: ignore[misc] # BoTorch is not typed
+class _Encode(InputTransform, torch.nn.Module):
     """Genes ``(..., D)`` to features ``(..., F)``: the process sees features, the objective sees genes."""
 
     def __init__(self, features: Features) -> None:
@@ -186,7 +186,11 @@ def _acquisition(
         "X_pending": _tensor(pending) if len(pending) else None,
     }
     if values.shape[1] == 1:
-        single = GenericMCObjective(lambda drawn, X=None: objective(drawn, X).squeeze(-1))
+
+        def value(drawn: Tensor, X: Tensor | None = None) -> Tensor:
+            return objective(drawn, X).squeeze(-1)
+
+        single = GenericMCObjective(value)
         if noisy:
             return qLogNoisyExpectedImprovement(X_baseline=_tensor(rows), objective=single, cache_root=False, **common)
         return qLogExpectedImprovement(best_f=float(values.max()), objective=single, **common)
@@ -196,7 +200,7 @@ def _acquisition(
         return qLogNoisyExpectedHypervolumeImprovement(
             ref_point=origin, X_baseline=_tensor(rows), objective=several, cache_root=False, **common
         )
-    partitioning = FastNondominatedPartitioning(ref_point=origin, Y=torch.from_numpy(values))
+    partitioning: Any = FastNondominatedPartitioning(ref_point=origin, Y=torch.from_numpy(values))
     return qLogExpectedHypervolumeImprovement(ref_point=origin, partitioning=partitioning, objective=several, **common)
 
 
