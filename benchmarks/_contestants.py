@@ -116,7 +116,7 @@ def pymoo_nsga2(population: int, book: Book, seed: int) -> None:
         from pymoo.core.termination import NoTermination
         from pymoo.core.variable import Choice, Integer
     except ImportError as error:
-        raise DependencyError("needs pymoo", hint="pip install pymoo") from error
+        raise DependencyError("needs pymoo", hint="pip install 'gnomon-nas[bench]'") from error
     decisions = book.problem.space.decisions
     constrained = book.problem.limit_ms is not None
     variables = {
