@@ -120,7 +120,7 @@ def test_another_process_decides_the_same(space, make_evaluator):
 
 
 def test_settings_are_part_of_what_it_is(make_evaluator):
-    assert make_evaluator().identity() != make_evaluator(confidence=0.99).identity()
+    assert make_evaluator().identity() != make_evaluator(confidence=0.9).identity()
     assert make_evaluator().identity()["rule"]["regressor"]["regressor"] == "least_squares"
     assert make_evaluator().observes
 
