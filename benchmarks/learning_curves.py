@@ -2,9 +2,9 @@
 
 300 real trainings (``benchmarks/_curves.py``) were run to their end here; their curves are in
 ``benchmarks/learning_curves.json``. Searches over them are replayed through Optuna in random orders, each contestant
-as a pruner: the rule of 1705.10823 with three regressors (``nu_svr``, ``random_forest``, ``least_squares``) and Delta .99, with
-Delta .95 (``nu_svr_95``), without what is known of network and recipe (``nu_svr_curve_only``), Optuna's median pruner
-and Hyperband on the same curves, and Hyperband with the rule (``hyperband_nu_svr``). Burn-in counts.
+as a pruner: the rule of 1705.10823 with three regressors (``nu_svr``, ``random_forest``, ``least_squares``) and
+Delta .99, with Delta .95 (``nu_svr_95``), without what is known of network and recipe (``nu_svr_curve_only``), Optuna's
+median pruner and Hyperband on the same curves, and Hyperband with the rule (``hyperband_nu_svr``). Burn-in counts.
 
 ``<contestant>.epochs_saved_ratio``: epochs of training all to the end over epochs of the contestant, both summed over
 the orders. An order in which the contestant ends with a worse best than the full search has to be searched again in
