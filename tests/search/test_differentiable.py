@@ -228,7 +228,7 @@ def test_a_hinge_needs_a_limit(tmp_path, space, digits):
         ("level", "tri"),
         ("price", "free"),
         ("metric", "quality"),
-        ("warmup_epochs", 20),
+        ("warmup_epochs", 60),
         ("temperature", (1.0, 0.0)),
         ("lr", 0.0),
         ("weight", -1.0),
