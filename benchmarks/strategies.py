@@ -187,9 +187,9 @@ def evaluated(name: str, problem: Problem, ground: Ground, evaluations: int, see
         book = Book(problem, ground.accuracy, evaluations)
         DIRECT[name](book, seed)
         return book.first()
-    search = simulate(
-        lambda: make_strategy(name), problem, ground.accuracy, evaluations=evaluations, batch=BATCH, seed=seed
-    )
+    make, quality = partial(make_strategy, name), ground.accuracy
+    # A strategy that lives proposes as one made anew at every step does (its conformance suite), only sooner.
+    search = simulate(make, problem, quality, evaluations=evaluations, batch=BATCH, seed=seed, rebuild=False)
     rows = search.history.genotypes
     if len(rows) != evaluations:
         raise SystemExit(f"{name} made {len(rows)} distinct evaluations instead of {evaluations}")
