@@ -22,7 +22,8 @@ class ElasticMobileCNN(ElasticChain):
     By kind of layer there is one set of weights: for ``conv`` (3x3 is the centre of 5x5), for ``dconv``, and
     for the inverted bottlenecks, of which ``mbconv3`` is the first half of ``mbconv6``. Depthwise kernels of 3
     and 5 have weights of their own: they are few, and a 3x3 that is the centre of a 5x5 would have to serve
-    as two different filters. Squeeze-and-excitation and shortcuts are run or left out.
+    as two different filters. Squeeze-and-excitation and shortcuts are run or left out; layers with
+    another shortcut have batch norms of their own.
     """
 
     space: MobileCNN
@@ -37,6 +38,7 @@ class ElasticMobileCNN(ElasticChain):
             [head for head in heads if head is not None] or None,
             skeleton.classes,
             sharing,
+            norms="shortcut",
         )
         largest = {decision.name: decision.choices[-1] for decision in space.decisions}
         self.select(largest)

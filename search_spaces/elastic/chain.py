@@ -12,7 +12,7 @@ from torch import nn
 from ..layer_modules import ChainClassifier, ConvNorm, Layer, initialise
 from ..layer_specs import ConvSpec, LayerSpec
 from .conv import ElasticConv2d, KernelSharing
-from .layer import ElasticConvNorm, ElasticLayer
+from .layer import ElasticConvNorm, ElasticLayer, NormSharing
 from .linear import ElasticLinear
 from .model import ElasticModel
 
@@ -40,6 +40,7 @@ class ElasticChain(ElasticModel):
         classes: Outputs.
         sharing: How a smaller depthwise kernel comes from a larger one; see
             :class:`~gnomon.search_spaces.elastic.conv.ElasticConv2d`.
+        norms: Which layers of one kind share batch norms.
     """
 
     def __init__(
@@ -50,11 +51,14 @@ class ElasticChain(ElasticModel):
         head: Sequence[ConvSpec] | None,
         classes: int,
         sharing: KernelSharing,
+        norms: NormSharing = "all",
     ) -> None:
         super().__init__()
         self.space = space
         self.stem = ConvNorm(stem)
-        self.blocks = nn.ModuleList(nn.ModuleList(ElasticLayer(specs, sharing) for specs in block) for block in places)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(ElasticLayer(specs, sharing, norms) for specs in block) for block in places
+        )
         self.head = None if head is None else ElasticConvNorm(head, sharing="crop")
         last = max(spec.out_channels for spec in places[-1][-1])
         self.classifier = ElasticLinear(last if head is None else head[0].out_channels, classes)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
+from typing import Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ..layer_modules import ConvNorm, Layer, PoolShortcut, SqueezeExcitation
-from ..layer_specs import ConvSpec, LayerSpec
+from ..layer_specs import ConvSpec, LayerSpec, Shortcut
 from .conv import ElasticBatchNorm, ElasticConv2d, KernelSharing
 from .sizes import set_fast
 from .sorting import permute_inputs, permute_outputs, sort_channels
 
 MOST_KNOWN = 1024
 """Specifications that a layer remembers."""
+NormSharing: TypeAlias = Literal["all", "shortcut"]
+"""Which layers of one kind share batch norms: all, or those with the same shortcut. A body beside a shortcut adds a
+correction, a body without one makes all of the features: an affine map of its own for either is a cheap way to let the
+same filters do both. (Slimmable Networks, 1812.08928, have norms of their own for each width.)"""
+SELECTED = ("active", "spec", "variant")
+"""Attributes of modules that say which network is selected."""
+ANY = "any"
+"""The only variant of a layer whose norms are shared by all."""
 
 
 class ElasticConvNorm(nn.Module):
@@ -26,9 +34,10 @@ class ElasticConvNorm(nn.Module):
     Args:
         specs: All that this can be; they agree in stride, groups and norm.
         sharing: How a smaller kernel comes from a larger one.
+        variants: Each has a batch norm of its own.
     """
 
-    def __init__(self, specs: Sequence[ConvSpec], sharing: KernelSharing) -> None:
+    def __init__(self, specs: Sequence[ConvSpec], sharing: KernelSharing, variants: Sequence[str] = (ANY,)) -> None:
         super().__init__()
         first = specs[0]
         inputs, outputs = max(spec.in_channels for spec in specs), max(spec.out_channels for spec in specs)
@@ -43,21 +52,29 @@ class ElasticConvNorm(nn.Module):
             kernels=kernels,
             sharing=sharing,
         )
-        self.norm = ElasticBatchNorm(outputs) if first.norm else None
+        self.norms = nn.ModuleDict({variant: ElasticBatchNorm(outputs) for variant in variants if first.norm})
         self.spec = first
-        self.resize(first)
+        self.variant = variants[0]
+        self.resize(first, self.variant)
 
-    def resize(self, spec: ConvSpec) -> None:
-        """Becomes ``spec``."""
+    @property
+    def norm(self) -> ElasticBatchNorm | None:
+        """The norm that runs."""
+        norms = self._modules["norms"]  # Torch's attribute look-up takes longer, and there are many norms.
+        return cast("dict[str, ElasticBatchNorm]", norms._modules).get(self.variant) if norms is not None else None
+
+    def resize(self, spec: ConvSpec, variant: str = ANY) -> None:
+        """Becomes ``spec``, with the norm of ``variant``."""
         set_fast(self, "spec", spec)
+        set_fast(self, "variant", variant)
         self.conv.resize(spec.in_channels, spec.out_channels, spec.kernel)
-        if self.norm is not None:
-            self.norm.resize(spec.out_channels)
+        if (norm := self.norm) is not None:
+            norm.resize(spec.out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv(x)
-        if self.norm is not None:
-            x = self.norm(x)
+        if (norm := self.norm) is not None:
+            x = norm(x)
         if not self.spec.relu:
             return x
         return functional.relu_(x) if self.spec.activation == "relu" else functional.hardswish(x, inplace=True)
@@ -65,8 +82,8 @@ class ElasticConvNorm(nn.Module):
     def copy_to(self, plain: ConvNorm) -> None:
         """Copies the used weights and statistics into a stand-alone module of the same specification."""
         plain[0].load_state_dict(self.conv.extract().state_dict())
-        if self.norm is not None:
-            plain[1].load_state_dict(self.norm.extract().state_dict())
+        if (norm := self.norm) is not None:
+            plain[1].load_state_dict(norm.extract().state_dict())
 
 
 class ElasticSqueeze(nn.Module):
@@ -95,10 +112,13 @@ class ElasticSqueeze(nn.Module):
 class ElasticBody(nn.Module):
     """The convolutions of one kind of layer, with squeeze-and-excitation if any of ``specs`` has it."""
 
-    def __init__(self, specs: Sequence[LayerSpec], sharing: KernelSharing) -> None:
+    def __init__(self, specs: Sequence[LayerSpec], sharing: KernelSharing, norms: NormSharing = "all") -> None:
         super().__init__()
+        self.variants: tuple[str, ...] = get_args(Shortcut) if norms == "shortcut" else (ANY,)
         self.convs = nn.ModuleList(
-            ElasticConvNorm(convs, sharing if convs[0].kind == "depthwise" or sharing == "transform" else "crop")
+            ElasticConvNorm(
+                convs, sharing if convs[0].kind == "depthwise" or sharing == "transform" else "crop", self.variants
+            )
             for convs in zip(*(spec.convs for spec in specs), strict=True)
         )
         squeezes = [spec.squeeze_convs for spec in specs if spec.squeeze]
@@ -109,8 +129,9 @@ class ElasticBody(nn.Module):
     def resize(self, spec: LayerSpec) -> None:
         """Becomes ``spec``."""
         set_fast(self, "spec", spec)
+        variant = ANY if self.variants == (ANY,) else spec.shortcut
         for conv, conv_spec in zip(self._convs, spec.convs, strict=True):
-            conv.resize(conv_spec)
+            conv.resize(conv_spec, variant)
         if self.squeeze is not None and spec.squeeze:
             self.squeeze.resize(spec.squeeze_convs)
 
@@ -132,8 +153,8 @@ class ElasticBody(nn.Module):
         if len(self.convs) != 3:
             return
         expand, depthwise, project = self._convs
-        writers, through = [expand.conv], [expand.norm, depthwise.conv, depthwise.norm]
-        order = sort_channels(writers, [project.conv], [module for module in through if module is not None])
+        through = [*expand.norms.values(), depthwise.conv, *depthwise.norms.values()]
+        order = sort_channels([expand.conv], [project.conv], through)
         if self.squeeze is not None:
             permute_inputs(self.squeeze.reduce.conv, order)
             permute_outputs(self.squeeze.expand.conv, order)
@@ -152,16 +173,17 @@ class ElasticLayer(nn.Module):
     A plain convolution has its own, too.
 
     Args:
-        specs: All layers that can be at this place; they agree in stride.
+        specs: All layers that can be at this place, with any shortcut; they agree in stride.
         sharing: How a smaller depthwise kernel comes from a larger one.
+        norms: Which layers share batch norms.
     """
 
-    def __init__(self, specs: Sequence[LayerSpec], sharing: KernelSharing) -> None:
+    def __init__(self, specs: Sequence[LayerSpec], sharing: KernelSharing, norms: NormSharing = "all") -> None:
         super().__init__()
         kinds: dict[str, list[LayerSpec]] = {}
         for spec in specs:
             kinds.setdefault(_kind(spec), []).append(spec)
-        self.bodies = nn.ModuleDict({kind: ElasticBody(members, sharing) for kind, members in kinds.items()})
+        self.bodies = nn.ModuleDict({kind: ElasticBody(members, sharing, norms) for kind, members in kinds.items()})
         self.spec = specs[0]
         self._known: dict[int, tuple[LayerSpec, tuple[tuple[nn.Module, str, object], ...]]] = {}
 
@@ -177,7 +199,7 @@ class ElasticLayer(nn.Module):
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         modules = tuple(self.body.modules())
-        sizes = tuple((m, name, vars(m)[name]) for m in modules for name in ("active", "spec") if name in vars(m))
+        sizes = tuple((m, name, vars(m)[name]) for m in modules for name in SELECTED if name in vars(m))
         self._known[id(spec)] = spec, sizes
 
     @property
