@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from .train_evaluator import check_same_input
 from .weight_sharing.rule import TrainingRule
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..search_spaces.elastic import ElasticModel
     from .supernet import SupernetTrainer
     from .training_data import Batch, TrainingData
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 FOLDER = "supernet"
 """In the study's folder."""
 QUALITIES = ("metric", "loss")
+TUNING_LR = 0.25
+"""Of the recipe's rate: tuned weights are near a good place already."""
 
 
 class SupernetEvaluator(Evaluator):
@@ -46,7 +51,10 @@ class SupernetEvaluator(Evaluator):
         quality: ``metric`` (the task's) or ``loss`` (its negative, as HAT ranks: it tells networks apart whose
             metric is equal).
         weights: A ``supernet.safetensors`` of another study to start from; None starts afresh.
-        calibration_batches: From which batch norm is estimated anew for each architecture.
+        calibration_batches: From which batch norm is estimated anew for each architecture that is not tuned.
+        tune_epochs: For which each architecture's part of the weights is trained by itself before it is scored;
+            a fraction is a part of an epoch. 0 scores the shared weights as they are.
+        tuning: What differs from the recipe in that; by default, a quarter of its rate.
         processes: Train the supernet together.
         threads: Torch threads of each process; None leaves torch as it is.
     """
@@ -63,11 +71,15 @@ class SupernetEvaluator(Evaluator):
         quality: str = "metric",
         weights: str | None = None,
         calibration_batches: int = 8,
+        tune_epochs: float = 0,
+        tuning: Mapping[str, Any] | None = None,
         processes: int = 1,
         threads: int | None = 1,
     ) -> None:
         _check_elastic(space, task)
         _check_numbers(space, epochs, calibration_batches, processes, threads, weights)
+        if isinstance(tune_epochs, bool) or not (math.isfinite(tune_epochs) and tune_epochs >= 0):
+            raise ConfigError("out of range", field="quality.tune_epochs", value=tune_epochs, allowed="0 or more")
         if not isinstance(rule, TrainingRule):
             raise ConfigError(
                 "not a training rule",
@@ -80,6 +92,9 @@ class SupernetEvaluator(Evaluator):
         self.space, self.task, self.rule = space, task, rule
         self.supernet_epochs, self.quality = epochs, quality
         self.recipe = changed_recipe(task, training or {}, "quality.training")
+        self.tune_epochs = float(tune_epochs)
+        changes = {"lr": TUNING_LR * self.recipe.lr, **(tuning or {})}
+        self.tuning = changed_recipe(task, {**(training or {}), **changes}, "quality.tuning")
         self.weights = None if weights is None else Path(weights).absolute()
         self.calibration_batches, self.processes, self.threads = calibration_batches, processes, threads
         self._model: ElasticModel | None = None
@@ -162,7 +177,8 @@ class SupernetEvaluator(Evaluator):
     # ---- Each architecture ------------------------------------------------------------------
 
     def evaluate(self, architecture: Architecture, *, seed: int, progress: Progress | None = None) -> Evaluation:
-        """Validation quality with the shared weights, batch norm estimated anew; no seed changes it.
+        """Validation quality with the shared weights, batch norm estimated anew; no seed changes it. With
+        ``tune_epochs``, after so much training of the architecture's own copy, in the order of ``seed``.
 
         Raises:
             TaskError: If :meth:`prepare` was not called before.
@@ -172,13 +188,16 @@ class SupernetEvaluator(Evaluator):
             raise TaskError("there is no supernet yet", field="quality", value=self.name, hint="Call prepare first.")
         start = time.perf_counter()
         with torch_threads(self.threads):
-            metrics = self._scored(self._model, architecture.config)
+            if self.tune_epochs:
+                metrics = self._tuned(self._model, architecture.config, seed)
+            else:
+                metrics = self._scored(self._model, architecture.config)
         quality = -metrics["loss"] if self.quality == "loss" else metrics[self._training_data().metric]
         return Evaluation(
             quality=quality,
             metrics=metrics,
-            budget=float(max(1, self.supernet_epochs)),
-            budget_unit="epochs shared by all",
+            budget=self.tune_epochs or float(max(1, self.supernet_epochs)),
+            budget_unit="epochs after those shared by all" if self.tune_epochs else "epochs shared by all",
             cost_s=time.perf_counter() - start,
             seed=seed,
         )
@@ -188,10 +207,18 @@ class SupernetEvaluator(Evaluator):
         from .weight_sharing.batch_norm import recalibrated
 
         data = self._training_data()
-        with seeded(0):
-            network = model.extract(config)
+        network = _extracted(model, config)
         with recalibrated(network, data, self._calibration):
             return {name: float(value) for name, value in data.score(network).items()}
+
+    def _tuned(self, model: ElasticModel, config: Mapping[str, Any], seed: int) -> dict[str, float]:
+        """Metrics of a network's own copy of its weights after a training of its own, in which batch norm's statistics
+        become its own, too."""
+        from .training import Trainer
+
+        data, network = self._training_data(), _extracted(model, config)
+        trainer = Trainer(network, data, self.tuning, budget=self.tune_epochs, seed=seed, identity={})
+        return dict(trainer.run().metrics)
 
     # ---- What it is -------------------------------------------------------------------------
 
@@ -207,6 +234,8 @@ class SupernetEvaluator(Evaluator):
             "quality": self.quality,
             "weights": None if self.weights is None else _digest(self.weights),
             "calibration_batches": self.calibration_batches,
+            "tune_epochs": self.tune_epochs,
+            "tuning": self.tuning.to_dict() if self.tune_epochs else None,
             "processes": self.processes,
             "threads": self.threads,
             "task": self.task.identity(),
@@ -214,7 +243,8 @@ class SupernetEvaluator(Evaluator):
 
     def _training_identity(self, seed: int) -> dict[str, Any]:
         """What the supernet is: which quality is taken from it does not matter."""
-        own = {name: value for name, value in self.identity().items() if name not in ("evaluator", "quality")}
+        other = ("evaluator", "quality", "tune_epochs", "tuning")
+        own = {name: value for name, value in self.identity().items() if name not in other}
         return {**own, "space": self.space.spec(), "seed": seed}
 
     def preparation_hint_s(self) -> float:
@@ -231,19 +261,27 @@ class SupernetEvaluator(Evaluator):
             seconds = step_seconds(self._fresh(0), self.space, data, self.recipe, self.rule, batches)
         return self.supernet_epochs * data.batches_per_epoch * seconds / self.processes
 
-    def cost_hint_s(self) -> float:
-        """Times the evaluation of one random architecture with untrained weights."""
+    def cost_hint_s(self) -> float | None:
+        """Times the evaluation of one random architecture with untrained weights, or a few steps of its tuning."""
         import numpy as np
 
         if self._model is not None:
             model = self._model
         else:
             model = self._fresh(0).eval()
-        row = self.space.sample(1, np.random.default_rng(0))[0]
+        config = self.space.config(self.space.sample(1, np.random.default_rng(0))[0])
+        if self.tune_epochs:
+            with torch_threads(self.threads):
+                return self.task.cost_hint_s(_extracted(model, config), self.tune_epochs)
         start = time.perf_counter()
         with torch_threads(self.threads):
-            self._scored(model, self.space.config(row))
+            self._scored(model, config)
         return time.perf_counter() - start
+
+
+def _extracted(model: ElasticModel, config: Mapping[str, Any]) -> nn.Module:
+    with seeded(0):
+        return model.extract(config)
 
 
 def _check_elastic(space: SearchSpace, task: Task) -> None:

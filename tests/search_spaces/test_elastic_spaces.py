@@ -1,6 +1,8 @@
 """Every weight-shared space of the house against the contract."""
 
+import numpy as np
 import pytest
+import torch
 
 from gnomon.errors import SpaceError
 from gnomon.search_spaces.mobile_cnn import MobileCNN
@@ -53,3 +55,21 @@ class TestOFAMobileNetWithCroppedKernels(ElasticSuite):
 def test_a_space_without_shared_weights_says_so():
     with pytest.raises(SpaceError, match="nasbench201"):
         NASBench201((3, 16, 16), classes=10, channels=4, cells=1).elastic()
+
+
+def test_layers_with_another_shortcut_have_norms_of_their_own():
+    space = MobileCNN((1, 12, 12), classes=4, width=0.25, blocks=2)
+    model = space.elastic().train()
+    row = space.sample(1, np.random.default_rng(0))[0]
+    trained = {}
+    for shortcut in ("none", "pool"):
+        skips = {"block1.skip": shortcut, "block2.skip": shortcut, "block1.layers": 1, "block2.layers": 1}
+        model.select({**space.config(row), **skips})
+        model.zero_grad(set_to_none=True)
+        model(torch.randn(4, 1, 12, 12)).sum().backward()
+        trained[shortcut] = {name for name, weight in model.named_parameters() if weight.grad is not None}
+        norms = {name for name in trained[shortcut] if ".norms." in name}
+        assert norms
+        assert all(f".norms.{shortcut}." in name for name in norms)
+    filters = [{name for name in names if ".norms." not in name} for names in trained.values()]
+    assert filters[0] == filters[1]

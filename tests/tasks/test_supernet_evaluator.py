@@ -59,12 +59,48 @@ class TestSupernet(EvaluatorSuite):
         return architecture
 
 
+class TestTuned(TestSupernet):
+    @pytest.fixture
+    def evaluator(self, make_evaluator, prepared, trained):
+        evaluator = make_evaluator(epochs=8, tune_epochs=1)
+        evaluator.prepare(trained, seed=1)  # the same supernet
+        return evaluator
+
+
 def every_architecture(space):
     return [space.architecture(row) for row in space.enumerate()]
 
 
 def weights(evaluator):
     return {name: tensor.clone() for name, tensor in evaluator._model.state_dict().items()}
+
+
+def test_tuning_trains_a_copy(make_evaluator, space, tmp_path):
+    shared, tuned = make_evaluator(epochs=1), make_evaluator(epochs=1, tune_epochs=2, tuning={"lr": 0.02})
+    shared.prepare(tmp_path, seed=1)
+    tuned.prepare(tmp_path, seed=1)
+    losses = []
+    for architecture in every_architecture(space):
+        found = tuned.evaluate(architecture, seed=0)
+        assert without_time(found) == without_time(tuned.evaluate(architecture, seed=0))
+        losses.append((found.metrics["loss"], shared.evaluate(architecture, seed=0).metrics["loss"]))
+    after, before = np.mean(losses, axis=0)
+    assert after < before
+    for name, tensor in weights(tuned).items():
+        torch.testing.assert_close(tensor, weights(shared)[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"tune_epochs": -1}, "quality.tune_epochs"),
+        ({"tune_epochs": float("nan")}, "quality.tune_epochs"),
+        ({"tune_epochs": 1, "tuning": {"batch_size": 3}}, "quality.tuning.batch_size"),
+    ],
+)
+def test_tuning_is_checked(make_evaluator, arguments, field):
+    with pytest.raises(ConfigError, match=field.replace(".", r"\.")):
+        make_evaluator(**arguments)
 
 
 def test_a_finished_supernet_is_not_trained_again(make_evaluator, prepared, trained, space):

@@ -62,3 +62,14 @@ def test_sub_networks_are_scored_by_their_loss(evaluator):
     scores = [evaluator.evaluate(space.architecture(row), seed=0) for row in rows]
     assert all(score.quality == -score.metrics["loss"] for score in scores)
     assert len({score.quality for score in scores}) == len(np.unique(rows, axis=0))
+
+
+def test_sub_networks_can_be_tuned(evaluator, tmp_path_factory):
+    tuned = SupernetEvaluator(
+        evaluator.space, evaluator.task, Sandwich(random=1), epochs=6, quality="loss", tune_epochs=2
+    )
+    tuned.prepare(tmp_path_factory.mktemp("tuned"), seed=0)
+    architecture = evaluator.space.architecture(largest(evaluator.space))
+    shared, own = (each.evaluate(architecture, seed=0) for each in (evaluator, tuned))
+    assert own.quality > shared.quality
+    assert own.budget == 2
