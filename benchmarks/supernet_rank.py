@@ -7,7 +7,10 @@ with shared weights and recalibrated batch norms; ``<space>.kendall`` is the mea
 that it is compared with means of as many seeds as the ceiling is, and ``<space>.ratio_to_ceiling`` is their ratio.
 ``<space>.regret_top3`` is what the best of the supernet's first three loses against the best of all, in points of
 stand-alone validation accuracy (mean of all seeds; of phonemes for ``hat``). Other rules of training stand beside it
-as ``<space>.<rule>.*``.
+as ``<space>.<rule>.*``; with ``tuned``, each network's part of the first rule's supernet is trained by itself for an
+epoch before it is scored. What costs as much stands beside that: ``<space>.short.kendall``, of trainings from scratch
+of one epoch. ``<space>.one_training.kendall``: tau of whole trainings with one seed and the group that it is not
+part of.
 
 ``step_cost_ratio``: processor seconds of a single-path step of the supernet over those of a step of the same networks
 alone, in turns, both with the fused AdamW; of either the least of several repetitions. ``step_cost_ratio_worst`` is
@@ -48,6 +51,8 @@ SAMPLE = 4096
 """Random architectures of which the strata are made."""
 SUPERNET_SEED = 0
 TIMED_NETWORKS, TIMED_REPEATS = 12, 7
+SINGLE_PATH = ("quality=supernet_single_path", "quality.epochs=240")
+SHORT_EPOCHS = 1.0
 PICTURE = ROOT / "docs" / "images" / "supernet_rank.png"
 
 
@@ -84,8 +89,9 @@ class Study:
     epochs: float = 16.0
     rules: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
+            "single_path": SINGLE_PATH,
+            "tuned": (*SINGLE_PATH, "quality.tune_epochs=1"),
             "sandwich": ("quality=supernet",),
-            "single_path": ("quality=supernet_single_path", "quality.epochs=240"),
         }
     )
     training: type[Training] = Training
@@ -146,6 +152,7 @@ def run(options: argparse.Namespace) -> dict[str, float]:
             shared = {name: supernet(study, space, rows, words, folder) for name, words in rules.items()}
         if options.only is None:
             figures = {**ceiling_metrics(space, rows, alone), **rank_metrics(shared, alone)}
+            figures["short.kendall"] = mean_tau(short(study, space, rows, store, options.processes), alone.loss)
             metrics |= {f"{study.name}.{key}": value for key, value in figures.items()}
             macs = space.costs(rows).macs.astype(np.float64)
             points[study.name] = (next(iter(shared.values())).loss, alone.loss.mean(axis=0), macs)
@@ -185,6 +192,7 @@ class Alone:
     loss: FloatArray
     accuracy: FloatArray
     seconds: float
+    one_training: float
 
 
 def stand_alone(study: Study, space: SearchSpace, rows: Genotypes, store: TrainingStore, processes: int) -> Alone:
@@ -194,17 +202,28 @@ def stand_alone(study: Study, space: SearchSpace, rows: Genotypes, store: Traini
     trainings = [study.training(network, study.task, study.epochs, seed) for seed in seeds for network in networks]
     results = run_all(trainings, store, processes=processes, title=study.name)
     found = np.array([study.figures(results[training]) for training in trainings])
-    means = found.reshape(len(GROUPS), -1, len(networks), 2).mean(axis=1)
-    return Alone(means[..., 0], means[..., 1], sum(result.seconds for result in results.values()))
+    grouped = found.reshape(len(GROUPS), -1, len(networks), 2)
+    means = grouped.mean(axis=1)
+    ones = [tau(own[:, 0], means[1 - group, :, 0]) for group in range(len(GROUPS)) for own in grouped[group]]
+    seconds = sum(result.seconds for result in results.values())
+    return Alone(means[..., 0], means[..., 1], seconds, float(np.mean(ones)))
+
+
+def short(study: Study, space: SearchSpace, rows: Genotypes, store: TrainingStore, processes: int) -> FloatArray:
+    """Validation losses ``(N,)`` of trainings from scratch that take as long as tuning does."""
+    trainings = [study.training(SpaceNetwork.of(space, row), study.task, SHORT_EPOCHS, 0) for row in rows]
+    results = run_all(trainings, store, processes=processes, title=f"{study.name}, short")
+    return np.array([study.figures(results[training])[0] for training in trainings])
 
 
 def ceiling_metrics(space: SearchSpace, rows: Genotypes, alone: Alone) -> dict[str, float]:
-    """Agreement of the two groups, and what costs alone say."""
+    """Agreement of the two groups and of single trainings, and what costs alone say."""
     costs = space.costs(rows)
     return {
         "ceiling": tau(alone.loss[0], alone.loss[1]),
-        "kendall_macs": mean_tau(-costs.macs.astype(np.float64), alone.loss),
-        "kendall_parameters": mean_tau(-costs.parameters.astype(np.float64), alone.loss),
+        "one_training.kendall": alone.one_training,
+        "macs.kendall": mean_tau(-costs.macs.astype(np.float64), alone.loss),
+        "parameters.kendall": mean_tau(-costs.parameters.astype(np.float64), alone.loss),
         "least_accuracy": float(alone.accuracy.mean(axis=0).min()),
         "most_accuracy": float(alone.accuracy.mean(axis=0).max()),
         "networks": len(rows),
@@ -222,20 +241,24 @@ class Shared:
     loss: FloatArray
     accuracy: FloatArray
     training_seconds: float
+    scoring_seconds: float
 
 
 def supernet(study: Study, space: SearchSpace, rows: Genotypes, words: Sequence[str], folder: Path) -> Shared:
     """Trains a supernet, or goes on with it, and scores each network with its part of the weights."""
     evaluator = _evaluator(study, space, words)
-    name = sha256(repr((study.task, study.space, words)).encode()).hexdigest()[:16]
+    trained = tuple(word for word in words if not word.startswith("quality.tun"))
+    name = sha256(repr((study.task, study.space, trained)).encode()).hexdigest()[:16]
     evaluator.prepare(folder / name, seed=SUPERNET_SEED, progress=_print_progress(study.name))
-    found = [evaluator.evaluate(space.architecture(row), seed=0).metrics for row in rows]
+    evaluations = [evaluator.evaluate(space.architecture(row), seed=0) for row in rows]
+    found = [evaluation.metrics for evaluation in evaluations]
     record = evaluator.shared_training()
     assert record is not None
     return Shared(
         np.array([metrics["loss"] for metrics in found]),
         np.array([metrics[study.accuracy] for metrics in found]),
         record.seconds,
+        float(np.mean([evaluation.cost_s for evaluation in evaluations])),
     )
 
 
@@ -268,6 +291,7 @@ def rank_metrics(shared: Mapping[str, Shared], alone: Alone) -> dict[str, float]
             "kendall_accuracy": mean_tau(-found.accuracy, alone.loss),
             "accuracy_lost": 100.0 * float((alone.accuracy.mean(axis=0) - found.accuracy).mean()),
             "supernet_hours": found.training_seconds / 3600.0,
+            "scoring_seconds": found.scoring_seconds,
         }
         if not metrics:
             metrics |= own

@@ -32,7 +32,8 @@ _layer = lru_cache(maxsize=16384)(make_layer)
 
 
 class RelaxedMobileCNN(RelaxedModel):
-    """A thin layer over :class:`~.mobile_cnn_elastic.ElasticMobileCNN`: the weights are those of the supernet.
+    """A thin layer over :class:`~.mobile_cnn_elastic.ElasticMobileCNN`: the weights are those of the supernet,
+    but for batch norms, which all layers of a kind share.
 
     A block has four groups of gates. *Body* (operation, kernel, squeeze-and-excitation): a weighted sum of the bodies
     that are present. *Skip*: the weight of the shortcut that is added. *Filters*: the widest one that is present is run
@@ -52,7 +53,7 @@ class RelaxedMobileCNN(RelaxedModel):
             for genes in (("op", "kernel", "se"), ("skip",), ("filters",), ("layers",)):
                 groups.append([first + columns[gene] for gene in genes])
         super().__init__(space, groups)
-        self.elastic = ElasticMobileCNN(space, sharing)
+        self.elastic = ElasticMobileCNN(space, sharing, norms="all")  # a body runs beside a mixture of shortcuts
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         model, plans = self.elastic, self.space.skeleton.blocks

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ..layer_modules import ConvNorm, Layer, PoolShortcut, SqueezeExcitation
-from ..layer_specs import ConvSpec, LayerSpec, Shortcut
+from ..layer_specs import ConvSpec, LayerSpec
 from .conv import ElasticBatchNorm, ElasticConv2d, KernelSharing
 from .sizes import set_fast
 from .sorting import permute_inputs, permute_outputs, sort_channels
@@ -114,10 +114,11 @@ class ElasticBody(nn.Module):
 
     def __init__(self, specs: Sequence[LayerSpec], sharing: KernelSharing, norms: NormSharing = "all") -> None:
         super().__init__()
-        self.variants: tuple[str, ...] = get_args(Shortcut) if norms == "shortcut" else (ANY,)
+        variants = sorted({_variant(spec, norms) for spec in specs})
+        self.norm_sharing = norms
         self.convs = nn.ModuleList(
             ElasticConvNorm(
-                convs, sharing if convs[0].kind == "depthwise" or sharing == "transform" else "crop", self.variants
+                convs, sharing if convs[0].kind == "depthwise" or sharing == "transform" else "crop", variants
             )
             for convs in zip(*(spec.convs for spec in specs), strict=True)
         )
@@ -129,7 +130,7 @@ class ElasticBody(nn.Module):
     def resize(self, spec: LayerSpec) -> None:
         """Becomes ``spec``."""
         set_fast(self, "spec", spec)
-        variant = ANY if self.variants == (ANY,) else spec.shortcut
+        variant = _variant(spec, self.norm_sharing)
         for conv, conv_spec in zip(self._convs, spec.convs, strict=True):
             conv.resize(conv_spec, variant)
         if self.squeeze is not None and spec.squeeze:
@@ -173,7 +174,7 @@ class ElasticLayer(nn.Module):
     A plain convolution has its own, too.
 
     Args:
-        specs: All layers that can be at this place, with any shortcut; they agree in stride.
+        specs: All layers that can be at this place; they agree in stride.
         sharing: How a smaller depthwise kernel comes from a larger one.
         norms: Which layers share batch norms.
     """
@@ -225,6 +226,10 @@ class ElasticLayer(nn.Module):
         """Sorts the expanded channels of its bottlenecks by importance."""
         for body in self.bodies.values():
             cast(ElasticBody, body).sort_channels()
+
+
+def _variant(spec: LayerSpec, norms: NormSharing) -> str:
+    return spec.shortcut if norms == "shortcut" else ANY
 
 
 def _kind(spec: LayerSpec) -> str:
