@@ -23,8 +23,8 @@ class ElasticMobileCNN(ElasticChain):
     By kind of layer there is one set of weights: for ``conv`` (3x3 is the centre of 5x5), for ``dconv``, and
     for the inverted bottlenecks, of which ``mbconv3`` is the first half of ``mbconv6``. Depthwise kernels of 3
     and 5 have weights of their own: they are few, and a 3x3 that is the centre of a 5x5 would have to serve
-    as two different filters. Squeeze-and-excitation and shortcuts are run or left out; with ``norms="shortcut"``, layers with another shortcut have batch
-    norms of their own.
+    as two different filters. Squeeze-and-excitation and shortcuts are run or left out; with
+    ``norms="shortcut"``, layers with another shortcut have batch norms of their own.
     """
 
     space: MobileCNN
