@@ -247,7 +247,7 @@ class Shared:
 def supernet(study: Study, space: SearchSpace, rows: Genotypes, words: Sequence[str], folder: Path) -> Shared:
     """Trains a supernet, or goes on with it, and scores each network with its part of the weights."""
     evaluator = _evaluator(study, space, words)
-    trained = tuple(word for word in words if not word.startswith("quality.tun"))
+    trained = tuple(word for word in words if not word.lstrip("+").startswith("quality.tun"))
     name = sha256(repr((study.task, study.space, trained)).encode()).hexdigest()[:16]
     evaluator.prepare(folder / name, seed=SUPERNET_SEED, progress=_print_progress(study.name))
     evaluations = [evaluator.evaluate(space.architecture(row), seed=0) for row in rows]
