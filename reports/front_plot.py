@@ -137,12 +137,18 @@ def _draw_outliers(
 
 def _draw_trials(axes: Axes, summary: StudySummary, trials: list[TrialRow], metric: str) -> None:
     """Candidates as the search saw them: predicted cost, quality at the search's budget."""
+    whole = [t for t in trials if t.stopped_at is None or t.on_front]
     groups = {
-        "within": [t for t in trials if t.feasible and not t.on_front],
-        "beyond": [t for t in trials if not t.feasible],
+        "stopped": [t for t in trials if t.stopped_at is not None and not t.on_front],
+        "within": [t for t in whole if t.feasible and not t.on_front],
+        "beyond": [t for t in whole if not t.feasible and not t.on_front],
         "front": [t for t in trials if t.on_front],
     }
     looks: dict[str, tuple[str, dict[str, Any]]] = {
+        "stopped": (
+            "training stopped early, quality predicted",
+            {"marker": "1", "s": 30, "color": "#a9b8c6", "linewidths": 1.0},
+        ),
         "within": ("evaluated, dominated", {"marker": "o", "s": 22, "color": "#a9b8c6", "linewidths": 0}),
         "beyond": (
             "evaluated, predicted beyond the limit",

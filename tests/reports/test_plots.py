@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gnomon.records import Measurement, ModelRow, StudySummary, TrialRow
 from gnomon.reports.figure import SCALE, drawing, plain, spans_decades
-from gnomon.reports.front_plot import cost_metrics, draw_front
+from gnomon.reports.front_plot import _draw_trials, cost_metrics, draw_front
 from gnomon.reports.importance_plot import importance_bars
 from gnomon.reports.labels import Label, draw_labels
 from gnomon.reports.plots import write_plots
@@ -137,3 +137,15 @@ def test_plots_do_not_touch_a_users_style(rich: StudySummary, tmp_path: Path) ->
     before = dict(matplotlib.rcParams)
     write_plots(rich, tmp_path)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_stopped_trainings_are_marked(rich: StudySummary) -> None:
+    from matplotlib.figure import Figure
+
+    dominated = [t for t in rich.trials if t.quality is not None and t.latency_ms is not None and not t.on_front]
+    trials = [replace(dominated[0], stopped_at=2.0), *dominated[1:]]
+    axes = Figure().subplots()
+    _draw_trials(axes, rich, trials, "latency_ms")
+    shown = {str(c.get_label()): len(c.get_offsets()) for c in axes.collections}
+    assert shown.pop("training stopped early, quality predicted") == 1
+    assert sum(shown.values()) == len(trials) - 1
