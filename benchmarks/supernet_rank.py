@@ -7,9 +7,9 @@ with shared weights and recalibrated batch norms; ``<space>.kendall`` is the mea
 that it is compared with means of as many seeds as the ceiling is, and ``<space>.ratio_to_ceiling`` is their ratio.
 ``<space>.regret_top3`` is what the best of the supernet's first three loses against the best of all, in points of
 stand-alone validation accuracy (mean of all seeds; of phonemes for ``hat``). Other rules of training stand beside it
-as ``<space>.<rule>.*``; with ``tuned``, each network's part of the first rule's supernet is trained by itself for an
-epoch before it is scored. What costs as much stands beside that: ``<space>.short.kendall``, of trainings from scratch
-of one epoch. ``<space>.one_training.kendall``: tau of whole trainings with one seed and the group that it is not
+as ``<space>.<rule>.*``; with ``tuned_<e>``, each network's part of the first rule's supernet is trained by itself for
+e epochs before it is scored. What costs as much stands beside that: ``<space>.short_<e>.kendall``, of trainings from
+scratch of e epochs. ``<space>.one_training.kendall``: tau of whole trainings with one seed and the group that it is not
 part of.
 
 ``step_cost_ratio``: processor seconds of a single-path step of the supernet over those of a step of the same networks
@@ -52,7 +52,7 @@ SAMPLE = 4096
 SUPERNET_SEED = 0
 TIMED_NETWORKS, TIMED_REPEATS = 12, 7
 SINGLE_PATH = ("quality=supernet_single_path", "quality.epochs=240")
-SHORT_EPOCHS = 1.0
+TUNED_EPOCHS = (1, 4)
 PICTURE = ROOT / "docs" / "images" / "supernet_rank.png"
 
 
@@ -90,7 +90,7 @@ class Study:
     rules: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {
             "single_path": SINGLE_PATH,
-            "tuned": (*SINGLE_PATH, "quality.tune_epochs=1"),
+            **{f"tuned_{epochs}": (*SINGLE_PATH, f"quality.tune_epochs={epochs}") for epochs in TUNED_EPOCHS},
             "sandwich": ("quality=supernet",),
         }
     )
@@ -152,7 +152,9 @@ def run(options: argparse.Namespace) -> dict[str, float]:
             shared = {name: supernet(study, space, rows, words, folder) for name, words in rules.items()}
         if options.only is None:
             figures = {**ceiling_metrics(space, rows, alone), **rank_metrics(shared, alone)}
-            figures["short.kendall"] = mean_tau(short(study, space, rows, store, options.processes), alone.loss)
+            for epochs in TUNED_EPOCHS:
+                losses = short(study, space, rows, epochs, store, options.processes)
+                figures[f"short_{epochs}.kendall"] = mean_tau(losses, alone.loss)
             metrics |= {f"{study.name}.{key}": value for key, value in figures.items()}
             macs = space.costs(rows).macs.astype(np.float64)
             points[study.name] = (next(iter(shared.values())).loss, alone.loss.mean(axis=0), macs)
@@ -209,9 +211,11 @@ def stand_alone(study: Study, space: SearchSpace, rows: Genotypes, store: Traini
     return Alone(means[..., 0], means[..., 1], seconds, float(np.mean(ones)))
 
 
-def short(study: Study, space: SearchSpace, rows: Genotypes, store: TrainingStore, processes: int) -> FloatArray:
+def short(
+    study: Study, space: SearchSpace, rows: Genotypes, epochs: float, store: TrainingStore, processes: int
+) -> FloatArray:
     """Validation losses ``(N,)`` of trainings from scratch that take as long as tuning does."""
-    trainings = [study.training(SpaceNetwork.of(space, row), study.task, SHORT_EPOCHS, 0) for row in rows]
+    trainings = [study.training(SpaceNetwork.of(space, row), study.task, float(epochs), 0) for row in rows]
     results = run_all(trainings, store, processes=processes, title=f"{study.name}, short")
     return np.array([study.figures(results[training])[0] for training in trainings])
 

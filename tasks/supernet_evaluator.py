@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FOLDER = "supernet"
 """In the study's folder."""
 QUALITIES = ("metric", "loss")
-TUNING_LR = 0.25
+TUNING_LR = 0.5
 """Of the recipe's rate: tuned weights are near a good place already."""
 
 
@@ -54,7 +54,7 @@ class SupernetEvaluator(Evaluator):
         calibration_batches: From which batch norm is estimated anew for each architecture that is not tuned.
         tune_epochs: For which each architecture's part of the weights is trained by itself before it is scored;
             a fraction is a part of an epoch. 0 scores the shared weights as they are.
-        tuning: What differs from the recipe in that; by default, a quarter of its rate.
+        tuning: What differs from the recipe in that; by default, half of its rate.
         processes: Train the supernet together.
         threads: Torch threads of each process; None leaves torch as it is.
     """
