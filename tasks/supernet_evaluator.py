@@ -78,8 +78,11 @@ class SupernetEvaluator(Evaluator):
     ) -> None:
         _check_elastic(space, task)
         _check_numbers(space, epochs, calibration_batches, processes, threads, weights)
-        if isinstance(tune_epochs, bool) or not (math.isfinite(tune_epochs) and tune_epochs >= 0):
-            raise ConfigError("out of range", field="quality.tune_epochs", value=tune_epochs, allowed="0 or more")
+        is_number = isinstance(tune_epochs, (int, float)) and not isinstance(tune_epochs, bool)
+        if not (is_number and math.isfinite(tune_epochs) and tune_epochs >= 0):
+            raise ConfigError(
+                "out of range", field="quality.tune_epochs", value=tune_epochs, allowed="a number of epochs, 0 or more"
+            )
         if not isinstance(rule, TrainingRule):
             raise ConfigError(
                 "not a training rule",

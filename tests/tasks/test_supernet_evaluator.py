@@ -95,6 +95,8 @@ def test_tuning_trains_a_copy(make_evaluator, space, tmp_path):
     [
         ({"tune_epochs": -1}, "quality.tune_epochs"),
         ({"tune_epochs": float("nan")}, "quality.tune_epochs"),
+        ({"tune_epochs": "two"}, "quality.tune_epochs"),
+        ({"tune_epochs": None}, "quality.tune_epochs"),
         ({"tune_epochs": 1, "tuning": {"batch_size": 3}}, "quality.tuning.batch_size"),
     ],
 )
