@@ -4,7 +4,8 @@ Attention models of several depths and widths learn bytes of the standard librar
 are measured through ONNX Runtime: one thread, a token after a context as long as a training window. Over latency
 budgets spaced evenly in log ms, ``budget<i>.depth`` is the depth of the model with the fewest bits per byte on held-out
 files within the budget, by the mean over seeds; ``depth_correlation`` is the rank correlation of budget and best depth.
-Nemotron-Flash (2511.18890, Section 3.1) finds that the best depth grows with the budget.
+Nemotron-Flash (2511.18890, Section 3.1) finds that the best depth grows with the budget. ``seed_difference`` is how far
+two seeds of one model are apart, in bits per byte, mean over models.
 
 Trainings are kept in ``--trainings`` and not repeated.
 """
@@ -78,13 +79,9 @@ def run(options: argparse.Namespace) -> dict[str, float]:
     results = run_all(every, store, processes=options.processes, title="depth_width")
     deployables = {name: deployable_of(each) for name, each in networks.items()}
     measured = measure_together(OnnxRuntimeDevice(), deployables, load_protocol(plan.protocol))
+    bits = {name: [results[job].validation["bits_per_byte"] for job in group] for name, group in jobs.items()}
     models = [
-        Model(
-            depth,
-            width,
-            measured[name].latency_ms,
-            float(np.mean([results[job].validation["bits_per_byte"] for job in jobs[name]])),
-        )
+        Model(depth, width, measured[name].latency_ms, float(np.mean(bits[name])))
         for name, (depth, width) in zip(networks, sizes, strict=True)
     ]
     if not options.quick:
@@ -93,6 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, float]:
         **figures(models),
         **{f"{m.depth}x{m.width}.latency_ms": m.latency_ms for m in models},
         **{f"{m.depth}x{m.width}.bits_per_byte": m.bits for m in models},
+        "seed_difference": float(np.mean([max(values) - min(values) for values in bits.values()])),
         "training_hours": sum(result.seconds for result in results.values()) / 3600,
     }
 
@@ -131,6 +129,7 @@ def draw(models: Sequence[Model]) -> None:
             places = [m.latency_ms for m in line], [m.bits for m in line]
             axes.plot(*places, marker="o", markersize=4, color=f"C{number}", label=f"{depth} blocks")
         axes.set_xscale("log")
+        style.log_ticks(axes.xaxis)
         axes.set_xlabel("ms per token, ONNX Runtime, 1 thread")
         axes.set_ylabel("bits per byte, validation")
         axes.legend(frameon=False)

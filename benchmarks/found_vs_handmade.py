@@ -267,6 +267,7 @@ def draw(points: Mapping[str, Sequence[Point]], task: str, path: Path) -> None:
             axes.scatter(*_places(members), s=14, color=color, alpha=0.5)
             axes.plot(*_places(front(members)), color=color, linewidth=2.0 if number == 0 else 1.0, label=label)
         axes.set_xscale("log")
+        style.log_ticks(axes.xaxis)
         axes.set_xlabel("latency (ms), ONNX Runtime, 1 thread")
         axes.set_ylabel(f"test accuracy (%), {task}")
         axes.legend(frameon=False, loc="lower right")

@@ -280,6 +280,7 @@ def draw(points: Mapping[str, Sequence[Point]], context: int, path: Path) -> Non
             axes.scatter(*_places(members), s=12, color=color, alpha=0.5)
             axes.plot(*_places(front(members)), color=color, linewidth=width, label=family.replace("_", " "))
         axes.set_xscale("log")
+        style.log_ticks(axes.xaxis)
         axes.set_xlabel(f"ms per token at context {context}, ONNX Runtime, 1 thread")
         axes.set_ylabel("bits per byte, test")
         axes.legend(frameon=False, fontsize="small")

@@ -387,6 +387,7 @@ def draw(points: Mapping[str, Sequence[Point]], plan: Plan, path: Path) -> None:
             axes.scatter(*_places(members), s=14, color=f"C{number}", alpha=0.5)
             axes.plot(*_places(front(members)), color=f"C{number}", linewidth=2.0, label=label)
         axes.set_xscale("log")
+        style.log_ticks(axes.xaxis)
         axes.set_xlabel("latency (ms), ONNX Runtime, 1 thread")
         axes.set_ylabel(f"test {plan.metric.replace('_', ' ')} (%), {plan.name}")
         axes.legend(frameon=False, loc="lower right")

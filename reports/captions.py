@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from omegaconf import OmegaConf
+
 from ..records import StudySummary
 from .format import words
 from .verdict import is_published
@@ -43,15 +45,27 @@ def _front(summary: StudySummary) -> str:
     if summary.recorded:
         text += f"{words(summary.metric)} from a published table. "
     else:
-        how = "with the shared weights" if summary.shared_training is not None else "after the search's short training"
-        text += f"validation {words(summary.metric)} {how}. "
+        text += f"validation {words(summary.metric)} {_how(summary)}. "
     latency = "recorded" if is_published(summary.setting) else "measured"
     text += f"Large labelled ones are finalised models: {latency} latency"
     text += "" if latency == "recorded" else " with its 90 % interval"
-    text += "." if summary.recorded else f", test {words(summary.metric)} after full training."
+    if summary.recorded:
+        text += "."
+    else:
+        text += f", test {words(summary.metric)} after full training; validation alone decides which are on the front."
     if summary.limit_ms is not None:
         text += " Beyond the dashed line the latency limit is broken."
     return f"{text} {failed} failed evaluation{'' if failed == 1 else 's'} not shown." if failed else text
+
+
+def _how(summary: StudySummary) -> str:
+    """How the search scored its candidates."""
+    if summary.shared_training is None:
+        return "after the search's short training"
+    quality = OmegaConf.create(summary.config).get("quality", {})
+    epochs = quality.get("tune_epochs") or quality.get("finetune_epochs")
+    tuned = f", each tuned for {epochs:g} epoch{'' if epochs == 1 else 's'}" if epochs else ""
+    return f"with the shared weights{tuned}"
 
 
 def _agreement(summary: StudySummary) -> str:

@@ -174,8 +174,9 @@ def _draw_models(axes: Axes, summary: StudySummary, models: dict[str, list[Point
     split = "recorded" if summary.recorded else score_split(summary)
     how = {True: "recorded latency", False: "measured latency"}[is_published(summary.setting)]
     how = f"{how if metric == 'latency_ms' else words(metric)}, {split} {words(summary.metric)}"
+    chosen = " by validation" if split == "test" else ""
     looks = {
-        "front": (f"on the verified front ({how})", "o", style.BLUE, style.BLUE),
+        "front": (f"on the verified front{chosen} ({how})", "o", style.BLUE, style.BLUE),
         "dominated": ("verified, dominated by another model", "o", "white", style.BLUE),
         "dropped": ("dropped after verification", "X", style.VERMILION, style.VERMILION),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from gnomon.conf.compose import compose
 from gnomon.errors import TaskError
 from gnomon.records import StudySummary
 from gnomon.reports import write_report
+from gnomon.reports.captions import caption
 from gnomon.search.study import run_search
 from gnomon.search.summary import SUMMARY_FILE, read_summary
 from gnomon.tasks.supernet import SupernetTrainer
@@ -89,7 +91,14 @@ def test_the_report_shows_the_training_and_its_fairness(runs: Path, summary: Stu
     assert 'id="shared"' in page
     assert "block1.kernel" in page
     assert (runs / "shared" / "plots" / "shared_training.png").is_file()
-    assert "with the shared weights" in page
+    assert "with the shared weights. " in page
+
+
+@pytest.mark.parametrize(("epochs", "text"), [("1", "tuned for 1 epoch. "), ("0.5", "tuned for 0.5 epochs. ")])
+def test_the_caption_says_that_candidates_were_tuned(summary: StudySummary, epochs: str, text: str) -> None:
+    config = summary.config.replace("tune_epochs: 0\n", f"tune_epochs: {epochs}\n")
+    tuned = replace(summary, config=config)
+    assert f"with the shared weights, each {text}" in caption(tuned, "front")
 
 
 def test_a_study_that_goes_on_takes_the_finished_supernet(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
