@@ -20,6 +20,9 @@ else
 TESTS := -m "not slow and not soak and not runtime"
 endif
 
+# As many processes as cores, at most four: each loads torch. ARGS=-n0 runs in one, as a debugger needs.
+PROCESSES := -n logical --maxprocesses=4
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install search test test-runtimes lint format types imports wheel bench tables clean
@@ -36,7 +39,7 @@ search: $(VENV)/.installed-demo+tables  ## Search with experiment=default; ARGS=
 	$(BIN)/gnomon search $(or $(ARGS),experiment=default)
 
 test: $(DEV)  ## Run the tests; SLOW=1 or CI=true adds the slow ones; ARGS="tests/search -k ..." picks
-	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	$(BIN)/python -m pytest $(PROCESSES) $(TESTS) $(ARGS)
 
 test-runtimes: $(VENV)/.installed-dev+demo+tables+sequences+all-runtimes  ## Test every runtime that installs here: minutes, gigabytes
 	$(BIN)/python -m pytest -m "runtime and not soak" $(ARGS)
