@@ -5,8 +5,9 @@ Shapes: P networks, S seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from gnomon.search.pareto import non_dominated
 
 FloatArray = npt.NDArray[np.float64]
+Name = TypeVar("Name", bound=Hashable)
 
 GRID = 50
 """Accuracies at which two fronts are compared, evenly spaced over what both reach."""
@@ -42,6 +44,15 @@ def front(points: Sequence[Point]) -> list[Point]:
     losses = np.array([[point.latency_ms, -np.mean(point.validation)] for point in points])
     chosen = [point for point, on in zip(points, non_dominated(losses), strict=True) if on]
     return sorted(chosen, key=lambda point: point.latency_ms)
+
+
+def near_front(networks: Mapping[Name, tuple[float, float]], near: float) -> set[Name]:
+    """Those of ``(latency_ms, accuracy)`` at most ``near`` below the best accuracy of any as fast or faster."""
+    return {
+        name
+        for name, (latency_ms, accuracy) in networks.items()
+        if accuracy >= max(a for ms, a in networks.values() if ms <= latency_ms) - near
+    }
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks._common import ROOT, main_with
-from benchmarks._fronts import Point, Speedup, front, speedup
+from benchmarks._fronts import Point, Speedup, front, near_front, speedup
 from benchmarks._studies import STUDIES, load_protocol, measure_together, run_search
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
 from benchmarks.handmade import CUTS, FAMILIES, WIDTHS, HandMade, handmade_networks
@@ -128,7 +128,7 @@ class _Comparison:
     def run(self) -> dict[str, float]:
         screened = self._screened()
         sides: dict[str, Networks] = {
-            "handmade": {network.name: network for network in near_front(screened)},
+            "handmade": {network.name: network for network in worth_training(screened)},
             "ours": self._searched("ours"),
             "random_search": self._searched("random_search", "strategy=random"),
         }
@@ -219,18 +219,11 @@ class _Comparison:
         return run_all(jobs, self.trainings, processes=self.options.processes, title=title)
 
 
-def near_front(screened: Mapping[HandMade, tuple[float, float]]) -> list[HandMade]:
-    """Those at most ``NEAR`` in validation accuracy below the best of any as fast or faster: among all, or among
-    MobileNetV2's, whose own front is compared, too."""
-    chosen = []
-    for network, (latency_ms, accuracy) in screened.items():
-        groups = [screened]
-        if network.family == "mobilenet_v2":
-            groups.append({other: value for other, value in screened.items() if other.family == network.family})
-        best = [max(a for ms, a in group.values() if ms <= latency_ms) for group in groups]
-        if accuracy >= min(best) - NEAR:
-            chosen.append(network)
-    return chosen
+def worth_training(screened: Mapping[HandMade, tuple[float, float]]) -> list[HandMade]:
+    """Those near the front of all, or near that of MobileNetV2's, which is compared, too."""
+    own = {network: value for network, value in screened.items() if network.family == "mobilenet_v2"}
+    chosen = near_front(screened, NEAR) | near_front(own, NEAR)
+    return [network for network in screened if network in chosen]
 
 
 def figures(name: str, ours: Sequence[Point], others: Sequence[Point]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks._fronts import Point, front, line, speedup
+from benchmarks._fronts import Point, front, line, near_front, speedup
 from benchmarks._sequences import SequenceTraining, paired_difference, pairs_of, score_named
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, run_all
 from benchmarks.handmade import FAMILIES, HandMade, handmade_networks
@@ -101,6 +101,17 @@ class TestFronts:
     def test_dominated_networks_are_left_out(self):
         members = points((1.0, 2.0, 3.0), (0.8, 0.7, 0.9))
         assert [p.latency_ms for p in front(members)] == [1.0, 3.0]
+
+    def test_near_the_front(self):
+        networks = {
+            "fast": (1.0, 0.8),
+            "as good": (2.0, 0.8),
+            "nearly": (2.0, 0.79),
+            "worse": (3.0, 0.78),
+            "best": (4.0, 0.9),
+        }
+        assert near_front(networks, 0.0) == {"fast", "as good", "best"}
+        assert near_front(networks, 0.011) == {"fast", "as good", "nearly", "best"}
 
     def test_wrong_order_by_chance_is_pooled(self):
         found = line(np.array([1.0, 2.0, 3.0]), np.array([0.82, 0.80, 0.9]))
