@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, cast
 
 from ..schema import write_bytes
@@ -32,6 +33,9 @@ GREEN = "#009e73"
 DPI = 100
 SCALE = 2
 """Pixels per CSS pixel, for sharp text on dense screens."""
+
+LEGEND_WIDTH = 116
+"""Characters of a legend's columns together under axes of the usual width."""
 
 LOG_RANGE = 12.0
 """An axis whose positive values span more than this factor is logarithmic."""
@@ -118,9 +122,11 @@ def plain(value: float) -> str:
 
 
 def legend_below(axes: Axes, columns: int = 3) -> None:
-    """The legend under the axes, where it never hides a point."""
+    """The legend under the axes, where it never hides a point; long labels are wrapped, as nothing else keeps them on
+    the figure."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
+        labels = [fill(label, LEGEND_WIDTH // columns) for label in labels]
         axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=columns, columnspacing=1.6)
 
 
