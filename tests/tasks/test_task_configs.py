@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import gnomon.conf
+from gnomon.conf.compose import compose, groups
 from gnomon.errors import DataError
 from gnomon.tasks import Task
 from gnomon.tasks.image_classification import ImageClassification
@@ -30,6 +31,12 @@ def test_task_options_make_tasks(option):
     assert isinstance(task, Task)
     if isinstance(task, ImageClassification):
         assert task.name == option
+
+
+@pytest.mark.parametrize("option", groups()["experiment"])
+def test_settings_of_experiments_fit_together(option):
+    """A task refuses what cannot be, such as lengths that a batch does not hold."""
+    assert isinstance(instantiate(compose("search", [f"experiment={option}"]).task, _convert_="object"), Task)
 
 
 @pytest.mark.parametrize("option", ["mnist_subset", "digits", "animals", "image_folder", "npz"])
