@@ -13,7 +13,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from ..devices import Device, Protocol
-from ..errors import ConfigError, DeviceError
+from ..errors import ConfigError, DeviceError, SpaceError
 from ..predictors import LatencyPredictor
 from ..schema import Record
 from ..search_spaces import SearchSpace
@@ -103,6 +103,8 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
     _check_objectives(strategy, objective)
     task: Task = make("task")
     space = make_space(node["space"], task, plugins)
+    strategy.check(space)
+    check_given(space, task)
     device: Device = make("device")
     reason = type(device).unavailable()
     if reason is not None:
@@ -110,7 +112,7 @@ def build(config: DictConfig | Mapping[str, Any]) -> Components:
             f"cannot run here: {reason}", field="device", value=device.name, hint="`gnomon devices` lists what can."
         )
     if objective.limit.share is not None and objective.limit.reference:
-        space.named_genotype(objective.limit.reference)  # raises, with the names there are
+        _check_reference(space, objective.limit.reference)
     evaluator: Evaluator = make("quality", space=space, task=task)
     if evaluator.has_weights:
         set_calibration(device, space, task)
@@ -220,6 +222,31 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
         "references": config["study"]["references"],
         "refinements": config["study"]["refinements"],
     }
+
+
+def check_given(space: SearchSpace, task: Task) -> None:
+    """Whether the task speaks to a trained model as it was spoken to in training.
+
+    Raises:
+        ConfigError: If a file that both have, such as the tokenizer, differs.
+    """
+    given = space.given_assets()
+    own = task.assets() if given else {}
+    for name in given.keys() & own.keys():
+        if json.loads(given[name]) != json.loads(own[name]):
+            raise ConfigError(
+                f"was trained with another {name} than the task's",
+                field="space.model",
+                value=space.arguments().get("model"),
+                allowed="a model of the same task; task.vocabulary_size and the texts make a tokenizer",
+            )
+
+
+def _check_reference(space: SearchSpace, name: str) -> None:
+    try:
+        space.named_genotype(name)
+    except SpaceError as error:
+        raise ConfigError(error.problem, field="objective.reference", value=name, allowed=error.allowed) from error
 
 
 def _check_objectives(strategy: Strategy, objective: Objective) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..search_spaces import Genotypes
+from ..search_spaces import Genotypes, SearchSpace
 from .history import History
 from .problem import Problem
 
@@ -49,6 +49,13 @@ class Strategy(ABC):
     name: ClassVar[str]
     max_objectives: ClassVar[int | None] = None
     """Most objective values it can handle; None for any."""
+
+    def check(self, space: SearchSpace) -> None:  # noqa: B027
+        """Called before anything is measured or trained; whatever a setting needs of the space is looked for here.
+
+        Raises:
+            StrategyError: If the space is not one that it can search with its settings.
+        """
 
     @abstractmethod
     def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:

@@ -71,6 +71,11 @@ class SearchSpace(ABC):
         """Known networks by name, as configs of this space. The first is the reference network."""
         return {}
 
+    def given_assets(self) -> Mapping[str, str]:
+        """Texts by file name, such as a tokenizer, that came with weights that were trained before. A task that has a
+        file of this name must have the same. By default none."""
+        return {}
+
     def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
         """Features ``(N, F)`` for predictors. By default one-hot of the active genes."""
         active = self.algebra.active(genotypes)

@@ -53,6 +53,9 @@ class StrategySuite:
             own._search = run(strategy_factory, problem, own.evaluations)  # type: ignore[attr-defined]
         return own._search  # type: ignore[attr-defined,no-any-return]
 
+    def test_it_takes_a_space_that_it_searches(self, strategy_factory: StrategyFactory, problem: Problem) -> None:
+        strategy_factory().check(problem.space)
+
     # ---- Rows -------------------------------------------------------------------------------
 
     def test_rows_are_canonical(self, search: Simulation, problem: Problem) -> None:

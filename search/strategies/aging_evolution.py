@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import StrategyError
-from ...search_spaces import Genotypes
+from ...search_spaces import Genotypes, SearchSpace
 from ...search_spaces.variation import distinct
 from ..history import History, Trial
 from ..pareto import crowding, ranks
 from ..problem import Problem
 from ..strategy import Proposal, Strategy
 from ._candidates import feasible_pool, known_hashes, random_pool
-from ._solving import solved_last
+from ._solving import check_solvable, solved_last
 
 ATTEMPTS = 32
 """Mutants drawn for each one wanted; the first unseen feasible ones are taken."""
@@ -60,6 +60,11 @@ class AgingEvolution(Strategy):
         self.tournament = tournament
         self.mutations = mutations
         self.solve_last = solve_last
+
+    def check(self, space: SearchSpace) -> None:
+        """See :meth:`Strategy.check`: ``solve_last`` must be one of its decisions."""
+        if self.solve_last is not None:
+            check_solvable(space, self.solve_last)
 
     def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:
         missing = self.population - len(history.trials)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import SpaceError, StrategyError
 from ...search_spaces import GENE_DTYPE, Genotypes, SearchSpace
 from ...search_spaces.variation import distinct
 from ..history import History
@@ -52,6 +53,15 @@ class IntegerProgram(Strategy):
     def settings(self) -> dict[str, Any]:
         reference = self.reference
         return {"reference": dict(reference) if isinstance(reference, Mapping) else reference}
+
+    def check(self, space: SearchSpace) -> None:
+        """See :meth:`Strategy.check`: it must know the reference."""
+        try:
+            self._reference(space)
+        except SpaceError as error:
+            raise StrategyError(
+                error.problem, field="strategy.reference", value=self.reference, allowed=error.allowed
+            ) from error
 
     def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:
         """See :meth:`Strategy.propose`."""

@@ -98,6 +98,10 @@ class WarmStart(Strategy):
             "initial": self.initial,
         }
 
+    def check(self, space: SearchSpace) -> None:
+        """See :meth:`Strategy.check`: the strategy that goes on must be able to."""
+        self.strategy.check(space)
+
     def propose(self, problem: Problem, history: History, n: int, rng: np.random.Generator) -> Proposal:
         """See :meth:`Strategy.propose`.
 

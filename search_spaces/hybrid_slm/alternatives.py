@@ -84,7 +84,7 @@ def replaced_operators(spec: LanguageModelSpec, kind: str) -> dict[str, int]:
     mixers = [number for number, operator in enumerate(spec.operators) if operator.kind != FFN]
     found = {f"mixer{place}": number for place, number in enumerate(mixers, 1) if spec.operators[number].kind == kind}
     if not found:
-        kinds = sorted({operator.kind for operator in spec.operators})
+        kinds = sorted({operator.kind for operator in spec.operators} - {FFN})
         raise SpaceError("the model has none of this kind", field="replaced", value=kind, allowed=kinds)
     return found
 

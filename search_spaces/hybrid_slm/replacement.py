@@ -116,6 +116,10 @@ class MixerReplacement(GenerationSpace):
         except SchemaError as error:
             raise SpaceError(f"no language model: {error}", field="model", value=str(self.folder)) from error
 
+    def given_assets(self) -> Mapping[str, str]:
+        """The parent's tokenizer, if its folder has one: other tokens would mean something else to it."""
+        return {path.name: path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("*tokenizer*.json"))}
+
     def spec_of(self, config: Mapping[str, Any]) -> LanguageModelSpec:
         """See :meth:`GenerationSpace.spec_of`."""
         chosen = self.config(self.genotype(config))

@@ -124,6 +124,15 @@ class RecallSequences:
         self.recall = recall
         self._token = {c: tokenizer.encode(c)[0] for c in f"{KEYS}{ascii_uppercase}"}
 
+    @staticmethod
+    def check(text: Ids, distances: Sequence[int]) -> None:
+        """Raises DataError if there is not enough text for one of these distances."""
+        for distance in distances:
+            if len(text) <= distance:
+                raise DataError(
+                    "too little text", field="task.recall.distances", value=distance, allowed=f"below {len(text)}"
+                )
+
     def scored(self, text: Ids, distance: int, seed: int) -> tuple[Rows, Flags]:
         """Sequences ``(sequences, length)`` and which of their tokens are answers; always the same for a seed.
 
@@ -135,10 +144,7 @@ class RecallSequences:
         Raises:
             DataError: If there is not enough text.
         """
-        if len(text) <= distance:
-            raise DataError(
-                "too little text", field="task.recall.distances", value=distance, allowed=f"below {len(text)}"
-            )
+        self.check(text, [distance])
         rng = np.random.default_rng(derived_seed(seed, distance, self.recall.pairs))
         rows = []
         for _ in range(self.recall.sequences):

@@ -223,6 +223,8 @@ class LanguageModelling(Task):
 
         for split in SCORED_SPLITS:  # what cannot be scored need not be trained
             self.windows(split, exported=True)
+            if self.recall is not None:
+                RecallSequences.check(self.data.stream(split), self.recall.distances)
         return LanguageTrainingData(
             self.data.stream("train"),
             self.plan,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gnomon.errors import SpaceError
+from gnomon.errors import StrategyError
 from gnomon.search import History, Problem
 from gnomon.search.objectives import ParetoObjective
 from gnomon.search.strategies.integer_program import IntegerProgram, single_changes
@@ -75,8 +75,8 @@ def test_the_reference_comes_first():
 
 
 def test_an_unknown_reference_is_named():
-    with pytest.raises(SpaceError, match="name='mobilenet'"):
-        propose(IntegerProgram("mobilenet"), pareto_problem(), History(()), 4)
+    with pytest.raises(StrategyError, match=r"strategy\.reference='mobilenet'"):
+        IntegerProgram("mobilenet").check(pareto_problem().space)
 
 
 class NamedCells(ToyCells):

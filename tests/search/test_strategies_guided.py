@@ -67,7 +67,7 @@ def test_the_smallest_choice_where_none_meets_the_limit():
 @pytest.mark.parametrize("decision", ["op0", "depth", "width9"])
 def test_what_cannot_be_solved_is_named(decision):
     with pytest.raises(StrategyError, match=r"strategy.solve_last.*width0"):
-        propose(AgingEvolution(solve_last=decision), pareto_problem(), History(()), 4)
+        AgingEvolution(solve_last=decision).check(pareto_problem().space)
 
 
 def test_a_needle_of_a_feasible_region_is_found():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gnomon.errors import SpaceError
+from gnomon.errors import ConfigError, SpaceError
+from gnomon.search.setup import check_given
 from gnomon.search_spaces import Workload
 from gnomon.search_spaces.hybrid_slm.conversion import take_projections
 from gnomon.search_spaces.hybrid_slm.mixers import mixer_class
@@ -196,3 +197,23 @@ def test_bad_arguments_are_refused(folder, arguments, message):
 def test_a_workload_beyond_the_parents_length_is_refused(space):
     with pytest.raises(SpaceError, match="longer"):
         space.deployable(space.named["parent"], Workload((1,), context=LENGTH + 1, phase="step"))
+
+
+def test_a_task_must_have_the_parents_tokenizer(tmp_path):
+    class Tokens:
+        """All that is asked of a task."""
+
+        def __init__(self, text):
+            self.text = text
+
+        def assets(self):
+            return {"text_tokenizer.json": self.text}
+
+    saved_parent(tmp_path)
+    space = MixerReplacement(tmp_path, MIXERS, context=40)
+    assert space.given_assets() == {}
+    check_given(space, Tokens('{"kind": "bytes"}'))
+    (tmp_path / "text_tokenizer.json").write_text('{"kind": "bytes"}')
+    check_given(space, Tokens('{ "kind":"bytes" }'))
+    with pytest.raises(ConfigError, match=r"space\.model=.*another text_tokenizer\.json than the task's"):
+        check_given(space, Tokens('{"kind": "words"}'))

@@ -434,6 +434,12 @@ def test_a_model_learns():
 # ---- Recall ----------------------------------------------------------------------------------------
 
 
+def test_recall_beyond_the_text_of_a_split_is_refused_before_training():
+    task = stories_task(recall={"distances": [20, 10**6]})
+    with pytest.raises(DataError, match=r"task\.recall\.distances=1000000: too little text"):
+        task.training_data()
+
+
 @pytest.fixture(scope="module")
 def recalled():
     task = stories_task(recall=RECALL)

@@ -32,7 +32,7 @@ def mixer_class(kind: str) -> type[Mixer]:
         module_name, _, class_name = kind.rpartition(".")
         try:
             found = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:  # ValueError: `.name`
             raise SpaceError("cannot import this mixer", field="mixer", value=kind) from error
         if not (isinstance(found, type) and issubclass(found, Mixer)):
             raise SpaceError("not a Mixer", field="mixer", value=kind)
