@@ -72,6 +72,7 @@ def test_help_of_search_names_the_keys_users_rely_on(capsys: pytest.CaptureFixtu
         (["search", "task._target_=os.system"], "plugins"),
         (["search", "strategy=cmaes"], "mnasnet_soft"),
         (["search", "--fast"], "--plan"),
+        (["spaces", "space=hybrid_slmm"], "hybrid_slm_free"),
         (["search", "fast"], "key=value"),
         (["search", "study.resume=/nowhere"], "/nowhere"),
         (["status", "dir=/nowhere"], "gnomon search"),
