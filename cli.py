@@ -3,7 +3,8 @@
 A command is one module in ``commands/``: its docstring is its help, ``CONFIG`` names its primary
 config, ``run(config, options)`` does the work and returns the exit code. A package in ``commands/`` is
 a group of such modules, called by two words (``gnomon predictor train``); one that has a ``run`` itself
-is a command as well (``gnomon measure``). One with ``TAKES_TEXTS = True`` takes texts beside overrides.
+is a command as well (``gnomon measure``). One with ``TAKES_TEXTS = True`` takes texts beside overrides; one with
+``PLANS = True`` knows what ``--plan`` asks for.
 Nothing heavy is imported before a command runs, so that ``--help`` is instant.
 """
 
@@ -23,6 +24,8 @@ from types import ModuleType
 from .errors import ConfigError, GnomonError
 
 FLAGS = {"--help": "this text", "--json": "print the result as JSON", "--plan": "say what it would cost, and stop"}
+
+ON_STANDARD_INPUT = "A text that looks like key=value or begins with -- can come on standard input."
 
 OVERRIDE = re.compile(r"[~+]{0,2}[A-Za-z_][\w./@-]*=|~[A-Za-z_]")
 """How an override begins: a key without spaces."""
@@ -81,10 +84,20 @@ def _dispatch(words: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         print(command_help(name, command, [word for word in rest if not word.startswith("-")]))
         return 0
-    options = parse(rest, takes_texts=getattr(command, "TAKES_TEXTS", False))
+    takes_texts = getattr(command, "TAKES_TEXTS", False)
+    options = parse(rest, takes_texts=takes_texts)
+    if options.plan and not getattr(command, "PLANS", False):
+        raise ConfigError(
+            "this command has none", field="flag", value="--plan", allowed=[f"with {each}" for each in planned()]
+        )
     from .conf.compose import compose
 
-    config = compose(command.CONFIG, options.overrides, options.config_dirs)
+    try:
+        config = compose(command.CONFIG, options.overrides, options.config_dirs)
+    except ConfigError as error:
+        if not takes_texts:
+            raise
+        raise ConfigError(str(error).rstrip("."), hint=ON_STANDARD_INPUT) from error
     return int(command.run(config, options))
 
 
@@ -116,7 +129,8 @@ def parse(words: Sequence[str], *, takes_texts: bool = False) -> Options:
         elif takes_texts and not word.startswith("--") and not OVERRIDE.match(word):
             texts.append(word)
         elif word.startswith("-") and "=" not in word:
-            raise ConfigError("unknown flag", field="flag", value=word, allowed=[*FLAGS, "--config-dir"])
+            hint = ON_STANDARD_INPUT if takes_texts else None
+            raise ConfigError("unknown flag", field="flag", value=word, allowed=[*FLAGS, "--config-dir"], hint=hint)
         elif "=" not in word and not word.startswith("~"):
             raise ConfigError("not an override", field="argument", value=word, allowed="key=value, like study.seed=1")
         else:
@@ -143,6 +157,17 @@ def load_command(name: str, group: str = "") -> ModuleType:
         raise ConfigError("unknown command", field=group or "command", value=name, allowed=names)
     path = f".commands.{group}.{names[name]}" if group else f".commands.{names[name]}"
     return importlib.import_module(path, __package__)
+
+
+def planned() -> list[str]:
+    """Commands that know what ``--plan`` asks for."""
+    found = []
+    for name in command_names():
+        command = load_command(name)
+        subs = command_names(name) if is_group(command) else ()
+        found += [name] if hasattr(command, "PLANS") else []
+        found += [f"{name} {sub}" for sub in subs if hasattr(load_command(sub, name), "PLANS")]
+    return found
 
 
 def is_group(command: ModuleType) -> bool:

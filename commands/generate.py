@@ -52,6 +52,7 @@ def _loaded(config: DictConfig) -> tuple[Generator, TextTokenizer]:
     from ..tasks.language.generation import Generator
     from ..tasks.language.onnx_model import OnnxLanguageModel
     from ..tasks.language.text_tokenizer import TextTokenizer
+    from ..tasks.sequences.tokenizer_pair import TokenizerPair
 
     if config["from"] is None:
         raise ConfigError("which model?", field="from", value=None, allowed="the folder of an exported model")
@@ -63,6 +64,10 @@ def _loaded(config: DictConfig) -> tuple[Generator, TextTokenizer]:
     if not isinstance(temperature, int | float) or isinstance(temperature, bool):
         raise ConfigError("not a temperature", field="temperature", value=temperature, allowed="0 or more")
     folder = Path(config["from"])
+    if (folder / TokenizerPair.FILE).is_file():
+        raise ConfigError(
+            "holds a model that writes for a given text", field="from", value=str(folder), hint="Use gnomon translate."
+        )
     model = OnnxLanguageModel(folder, config.threads)
     return Generator(model, float(temperature), config.seed), TextTokenizer.of_folder(folder)
 

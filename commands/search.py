@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..cli import Options
 
 CONFIG = "search"
+PLANS = True
 
 
 def run(config: DictConfig, options: Options) -> int:

@@ -38,16 +38,25 @@ def run(config: DictConfig, options: Options) -> int:
 
 def _translator(config: DictConfig) -> Translate:
     from ..errors import ConfigError
+    from ..tasks.language.text_tokenizer import TextTokenizer
     from ..tasks.sequences.onnx_model import OnnxSequenceToSequence
     from ..tasks.sequences.translator import Translator
 
     if config["from"] is None:
         raise ConfigError("which model?", field="from", value=None, allowed="the folder of an exported model")
     folder = Path(config["from"])
-    for name, least in (("beam", 1), ("threads", 1), ("max_tokens", 1)):
+    if (folder / TextTokenizer.FILE).is_file():
+        raise ConfigError(
+            "holds a language model, which only writes on", field="from", value=str(folder), hint="Use gnomon generate."
+        )
+    for name in ("beam", "threads", "max_tokens"):
         value = config[name]
-        if not (value is None and name == "max_tokens") and (not isinstance(value, int) or value < least):
-            raise ConfigError("out of range", field=name, value=value, allowed=f"an integer from {least}")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (value is None and name == "max_tokens") and not (whole and value >= 1):
+            raise ConfigError("out of range", field=name, value=value, allowed="an integer from 1")
+    penalty = config.length_penalty
+    if not isinstance(penalty, int | float) or isinstance(penalty, bool):
+        raise ConfigError("not a number", field="length_penalty", value=penalty, allowed="0 or more")
     translator = Translator.of_folder(folder, OnnxSequenceToSequence(folder, config.threads))
     return lambda texts: translator.translate(
         texts, beam=config.beam, length_penalty=config.length_penalty, max_tokens=config.max_tokens

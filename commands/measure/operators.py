@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ...predictors.generation import OperatorTable, Phase, TablePlan
 
 CONFIG = "measure_operators"
+PLANS = True
 
 
 def run(config: DictConfig, options: Options) -> int:

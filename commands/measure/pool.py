@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...search_spaces import SearchSpace
 
 CONFIG = "measure_pool"
+PLANS = True
 KEYS = ("device", "change", "batch", "architectures")
 
 

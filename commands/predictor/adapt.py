@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._making import Made
 
 CONFIG = "predictor_adapt"
+PLANS = True
 SAMPLE = 2000
 """Random architectures that the width of the interval is averaged over."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._scores import Scoreboard
 
 CONFIG = "predictor_evaluate"
+PLANS = True
 DRAWN_SAMPLES = 10
 """Of several numbers of measurements, the one whose predictions are drawn."""
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...records import DevicePool
 
 CONFIG = "predictor_train"
+PLANS = True
 CHECKPOINT = "meta_training.safetensors"
 
 

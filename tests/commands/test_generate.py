@@ -191,3 +191,9 @@ def test_the_command_needs_a_model(tmp_path, capsys):
     assert "from" in capsys.readouterr().err
     assert main(["generate", f"from={tmp_path}", "hello"]) == 2
     assert "prefill.onnx" in capsys.readouterr().err
+
+
+def test_a_folder_of_sentence_pairs_is_refused(tmp_path, capsys):
+    (tmp_path / "tokenizers.json").write_text("{}")
+    assert main(["generate", f"from={tmp_path}", "hello"]) == 2
+    assert "gnomon translate" in capsys.readouterr().err

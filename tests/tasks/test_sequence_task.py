@@ -349,7 +349,12 @@ def test_translate_writes_a_line_for_each_text(folder, trained, capsys, monkeypa
         (["from=nowhere", "abc"], "nowhere"),
         (["from={folder}", "beam=0", "abc"], "beam=0"),
         (["from={folder}", "length_penalty=-1", "abc"], "length_penalty=-1"),
+        (["from={folder}", "beam=true", "abc"], "beam=True"),
+        (["from={folder}", "length_penalty=abc", "abc"], "length_penalty='abc': not a number"),
         (["from={folder}", "bean=2", "abc"], "beam"),
+        (["from={folder}", "x=1"], "standard input"),
+        (["from={folder}", "-- a comment"], "standard input"),
+        (["from={folder}", "abc", "--plan"], "(allowed: with measure operators, measure pool"),
         (["from={folder}", "--jsn", "abc"], "--jsn"),
     ],
 )
@@ -357,6 +362,11 @@ def test_translate_says_what_is_wrong(folder, capsys, words, says):
     code, _, error = translate(capsys, *(word.format(folder=folder) for word in words))
     assert code == 2
     assert says in error
+
+
+def test_a_language_models_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "text_tokenizer.json").write_text("{}")
+    assert "gnomon generate" in translate(capsys, f"from={tmp_path}", "abc")[2]
 
 
 def test_other_commands_take_no_texts(capsys):
