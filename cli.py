@@ -87,9 +87,8 @@ def _dispatch(words: list[str]) -> int:
     takes_texts = getattr(command, "TAKES_TEXTS", False)
     options = parse(rest, takes_texts=takes_texts)
     if options.plan and not getattr(command, "PLANS", False):
-        raise ConfigError(
-            "this command has none", field="flag", value="--plan", allowed=[f"with {each}" for each in planned()]
-        )
+        allowed = f"with {', '.join(planned())}"
+        raise ConfigError("this command has none", field="flag", value="--plan", allowed=allowed)
     from .conf.compose import compose
 
     try:

@@ -34,6 +34,7 @@ def run(config: DictConfig, options: Options) -> int:
     from ...search.instantiate import instantiate
     from ...search.measuring import measure_all
     from .._architectures import deployable_of
+    from ..predictor._making import checked_flag
 
     for name, least in (("batch", 1), ("seed", 0)):
         if not isinstance(config[name], int) or config[name] < least:
@@ -50,7 +51,7 @@ def run(config: DictConfig, options: Options) -> int:
     deployable = deployable_of(config)
     if scenario is not None:
         scenario.check(deployable)
-    if config.reuse:
+    if checked_flag(config.reuse, "reuse"):
         store = MeasurementStore(Path(config.store).absolute())
         result = measure_all(device, protocol, store, [deployable], seed=config.seed)[0]
     else:

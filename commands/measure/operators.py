@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...cli import Options
     from ...devices import Device, Protocol
     from ...predictors.generation import OperatorTable, Phase, TablePlan
+    from ...search_spaces.hybrid_slm.base import LanguageModelSpace
 
 CONFIG = "measure_operators"
 PLANS = True
@@ -54,25 +55,46 @@ def _plan(config: DictConfig) -> TablePlan:
     import numpy as np
 
     from ...predictors.generation import TablePlan
-    from ...search.setup import make_space
-    from ...search_spaces.hybrid_slm.base import LanguageModelSpace
-    from ..predictor._making import checked_integer
+    from ..predictor._making import checked_flag, checked_integer
 
     n, seed = checked_integer(config.n, "n", 1), checked_integer(config.seed, "seed", 0)
-    space = make_space(config.space, None, list(config.plugins))
-    if not isinstance(space, LanguageModelSpace):
-        raise ConfigError("not a space of language models", field="space", value=space.name, allowed="hybrid_slm, ...")
-    lengths: dict[Phase, list[int]] = {}
-    if config.steps:
-        lengths["step"] = [checked_integer(length, "steps", 0) for length in config.steps]
-    if config.prefills:
-        lengths["prefill"] = [checked_integer(length, "prefills", 1) for length in config.prefills]
-    if not lengths:
-        raise ConfigError("nothing is measured", field="steps", value=[], allowed="lengths in steps or prefills")
+    copies, sparse = checked_integer(config.copies, "copies", 1), checked_flag(config.sparse, "sparse")
+    lengths = _lengths(config)
+    space = _space(config, max(max(each) for each in lengths.values()))
     configs = [*space.named.values(), *(space.config(row) for row in space.sample(n, np.random.default_rng(seed)))]
     specs = [space.spec_of(each) for each in configs]
-    copies = checked_integer(config.copies, "copies", 1)
-    return TablePlan.of_models(specs, lengths, copies=copies, batch=space.workload.batch, sparse=bool(config.sparse))
+    return TablePlan.of_models(specs, lengths, copies=copies, batch=space.workload.batch, sparse=sparse)
+
+
+def _lengths(config: DictConfig) -> dict[Phase, list[int]]:
+    from ..predictor._making import checked_integers
+
+    steps, prefills = checked_integers(config.steps, "steps", 0), checked_integers(config.prefills, "prefills", 1)
+    if not steps and not prefills:
+        raise ConfigError("nothing is measured", field="steps", value=[], allowed="lengths in steps or prefills")
+    lengths: dict[Phase, list[int]] = {"step": steps, "prefill": prefills}
+    return {phase: of_phase for phase, of_phase in lengths.items() if of_phase}
+
+
+def _space(config: DictConfig, longest: int) -> LanguageModelSpace:
+    """The space, whose models take as many tokens as are measured."""
+    from ...search.setup import make_space
+    from ...search_spaces.hybrid_slm.base import LanguageModelSpace
+
+    node = config.space.copy()
+    if "max_length" in node and node.max_length is None:
+        node.max_length = longest
+    space = make_space(node, None, list(config.plugins))
+    if not isinstance(space, LanguageModelSpace):
+        raise ConfigError("not a space of language models", field="space", value=space.name, allowed="hybrid_slm, ...")
+    if space.max_length < longest:
+        raise ConfigError(
+            "shorter than what is measured",
+            field="space.max_length",
+            value=space.max_length,
+            allowed=f"{longest} or more, or smaller steps and prefills",
+        )
+    return space
 
 
 def _print_plan(plan: TablePlan, options: Options) -> None:
