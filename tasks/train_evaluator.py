@@ -14,6 +14,8 @@ from .base import Evaluator, Progress, StopTraining, Task
 from .torch_state import derived_seed, seeded, torch_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
 
@@ -96,19 +98,37 @@ def check_same_input(space: SearchSpace, task: Task) -> None:
     any length; theirs is the one at which latency counts.
 
     Raises:
-        ConfigError: With both shapes.
+        ConfigError: With what both take.
     """
     built, given = tuple(space.workload.input_shape), tuple(task.input_shape)
+    takes, has = _vocabularies(space.arguments()), _vocabularies(task.space_arguments())
+    if len(built) != len(given) or (takes and has and not takes & has):
+        raise ConfigError(
+            f"the search space {space.name} builds models for {_inputs(takes, built)}, "
+            f"and the task's examples are {_inputs(has, given)}",
+            field="task",
+            value=task.name,
+            hint="Choose another task, or a space for this one: `gnomon spaces` lists spaces.",
+        )
     any_length = space.workload.source_length is not None
-    if len(built) != len(given) or (built != given and not any_length):
-        same_kind = len(built) == len(given)
+    if built != given and not any_length:
         raise ConfigError(
             "the search space builds models for another input than the task's examples",
             field="space.input_shape",
             value=built,
             allowed=f"{given[0]} tokens" if len(given) == 1 else str(given),
-            hint=None if same_kind else "Choose a space for this kind of task: `gnomon spaces` lists them.",
         )
+
+
+def _vocabularies(arguments: Mapping[str, Any]) -> set[str]:
+    """Names of arguments that say how many tokens there are: of a text, or of a source and a target."""
+    return {name for name in arguments if name.endswith("vocabulary")}
+
+
+def _inputs(vocabularies: set[str], shape: tuple[int, ...]) -> str:
+    if len(vocabularies) > 1:
+        return "pairs of sequences"
+    return "sequences" if len(shape) == 1 else f"images or arrays {shape}"
 
 
 class TimeLimit:

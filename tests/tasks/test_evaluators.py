@@ -6,9 +6,10 @@ import torch
 
 from gnomon.errors import ConfigError, DataError, TaskError
 from gnomon.records import ArchitectureTable
+from gnomon.search_spaces.hat import HATSpace
 from gnomon.search_spaces.hybrid_slm.free import HybridSLMFree
 from gnomon.tasks.recorded import RecordedEvaluator, RecordedTask
-from gnomon.tasks.train_evaluator import TrainEvaluator
+from gnomon.tasks.train_evaluator import TrainEvaluator, check_same_input
 
 
 @pytest.fixture
@@ -68,8 +69,23 @@ def test_space_of_another_input_shape_is_refused(make_tiny_space, make_task):
 
 def test_space_of_sequences_is_refused_for_images(make_task):
     space = HybridSLMFree(mixers=["attention"], vocabulary=16, max_length=32, context=16)
-    with pytest.raises(ConfigError, match=r"another input .*gnomon spaces"):
+    with pytest.raises(ConfigError, match=r"task=.*models for sequences.*examples are images.*gnomon spaces"):
         TrainEvaluator(space, make_task())
+
+
+def test_pairs_of_sequences_are_not_texts(make_task):
+    class Texts:
+        """All that is asked of a task."""
+
+        name = "texts"
+        input_shape = (16,)
+
+        def space_arguments(self):
+            return {"vocabulary": 16, "max_length": 32}
+
+    check_same_input(HybridSLMFree(mixers=["attention"], vocabulary=16, max_length=32, context=16), Texts())
+    with pytest.raises(ConfigError, match=r"task='texts': the search space hat builds models for pairs of sequences"):
+        check_same_input(HATSpace(source_vocabulary=16, target_vocabulary=16), Texts())
 
 
 def test_space_of_another_number_of_classes_fails_clearly(make_tiny_space, make_task):
