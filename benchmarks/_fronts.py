@@ -108,7 +108,9 @@ class Speedup:
     to_accuracy: float
 
 
-def speedup(ours: Sequence[Point], theirs: Sequence[Point], margin: float = 0.0, seed: int = 0) -> Speedup | None:
+def speedup(
+    ours: Sequence[Point], theirs: Sequence[Point], margin: float = 0.0, seed: int = 0, *, or_better: bool = False
+) -> Speedup | None:
     """Of the front of ``ours`` over that of ``theirs``; None if they reach no common accuracy.
 
     The range reaches from the higher of the two lowest accuracies to the lower of the two highest.
@@ -116,17 +118,19 @@ def speedup(ours: Sequence[Point], theirs: Sequence[Point], margin: float = 0.0,
     Args:
         ours, theirs: Networks; their fronts are chosen here.
         margin: Added to the accuracy of theirs: how clear the advantage is.
+        or_better: Compares at all accuracies of theirs that ours reach or exceed: where all of ours are more accurate,
+            with the fastest of them. Without it, a front that is better everywhere has nothing in common with theirs.
         seed: Of the bootstrap over seeds, in which the fronts' members stay.
     """
     own, other = front(ours), front(theirs)
-    ratios = _ratios(line_of(own), _shifted(line_of(other), margin))
+    ratios = _ratios(line_of(own), _shifted(line_of(other), margin), or_better)
     if ratios is None:
         return None
     accuracies, values = ratios
     rng = np.random.default_rng(seed)
     means = []
     for _ in range(BOOTSTRAPS):
-        drawn = _ratios(_resampled(own, rng), _shifted(_resampled(other, rng), margin))
+        drawn = _ratios(_resampled(own, rng), _shifted(_resampled(other, rng), margin), or_better)
         if drawn is not None:
             means.append(float(np.exp(np.log(drawn[1]).mean())))
     low, high = np.quantile(means, [0.05, 0.95]) if means else (np.nan, np.nan)
@@ -141,9 +145,10 @@ def speedup(ours: Sequence[Point], theirs: Sequence[Point], margin: float = 0.0,
     )
 
 
-def _ratios(own: Line, other: Line) -> tuple[FloatArray, FloatArray] | None:
+def _ratios(own: Line, other: Line, or_better: bool) -> tuple[FloatArray, FloatArray] | None:
     """Accuracies that both reach, and their latency over ours there."""
-    least, most = max(own.accuracy[0], other.accuracy[0]), min(own.accuracy[-1], other.accuracy[-1])
+    least = other.accuracy[0] if or_better else max(own.accuracy[0], other.accuracy[0])
+    most = min(own.accuracy[-1], other.accuracy[-1])
     if least > most:
         return None
     accuracies = np.linspace(least, most, GRID)

@@ -102,6 +102,12 @@ class TestFronts:
         members = points((1.0, 2.0, 3.0), (0.8, 0.7, 0.9))
         assert [p.latency_ms for p in front(members)] == [1.0, 3.0]
 
+    def test_a_front_that_is_better_everywhere(self):
+        ours, theirs = points((1.0, 2.0), (0.9, 0.95)), points((2.0, 4.0), (0.5, 0.6))
+        assert speedup(ours, theirs) is None
+        assert speedup(ours, theirs, or_better=True).mean == pytest.approx(8.0**0.5)
+        assert speedup(theirs, ours, or_better=True) is None
+
     def test_near_the_front(self):
         networks = {
             "fast": (1.0, 0.8),
