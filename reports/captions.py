@@ -62,8 +62,8 @@ def _how(summary: StudySummary) -> str:
     """How the search scored its candidates."""
     if summary.shared_training is None:
         return "after the search's short training"
-    quality = OmegaConf.create(summary.config).get("quality", {})
-    epochs = quality.get("tune_epochs") or quality.get("finetune_epochs")
+    config = OmegaConf.create(summary.config)
+    epochs = OmegaConf.select(config, "quality.tune_epochs") or OmegaConf.select(config, "quality.finetune_epochs")
     tuned = f", each tuned for {epochs:g} epoch{'' if epochs == 1 else 's'}" if epochs else ""
     return f"with the shared weights{tuned}"
 

@@ -102,7 +102,7 @@ def _annotation(target: Callable[..., Any], parameter: inspect.Parameter) -> Any
     """The parameter's type; Any where it names what cannot be found."""
     if parameter.annotation is parameter.empty:
         return Any
-    function = target.__init__ if isinstance(target, type) else inspect.unwrap(target)
+    function = inspect.getattr_static(target, "__init__") if isinstance(target, type) else inspect.unwrap(target)
     namespace = dict(_NAMESPACE)
     for base in reversed(target.__mro__ if isinstance(target, type) else ()):  # fields of a dataclass's bases
         namespace |= vars(sys.modules[base.__module__])
