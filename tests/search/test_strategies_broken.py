@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from gnomon.errors import GnomonError
+from gnomon.errors import GnomonError, StrategyError
 from gnomon.search import History, Proposal, Strategy
 from gnomon.search.strategies._candidates import feasible_pool
 from gnomon.search.strategies.aging_evolution import AgingEvolution
@@ -24,6 +24,11 @@ class Broken(Strategy):
 
     def propose(self, problem, history, n, rng):
         return Proposal(feasible_pool(problem, history, n, rng).genotypes[:n])
+
+
+class Refusing(Broken):
+    def check(self, space):
+        raise StrategyError("no space is good enough", field="strategy", value=space.name)
 
 
 class HiddenState(Broken):
@@ -148,6 +153,7 @@ BROKEN = [
     ("test_nothing_is_feasible", NeedsFeasible),
     ("test_three_objectives", SilentlyOneObjective),
     ("test_better_than_random", Unlearning),
+    ("test_it_takes_a_space_that_it_searches", Refusing),
 ]
 
 
