@@ -39,6 +39,7 @@ def run(config: DictConfig, options: Options) -> int:
     for name, least in (("batch", 1), ("seed", 0)):
         if not isinstance(config[name], int) or config[name] < least:
             raise ConfigError("not a number for this", field=name, value=config[name], allowed=f"{least} or more")
+    reuse = checked_flag(config.reuse, "reuse")
     if config["from"] is not None and config.architecture is not None:
         raise ConfigError("give a file or an architecture, not both", field="architecture", value=config.architecture)
     scenario = None if config.scenario is None else scenario_named(str(config.scenario))
@@ -51,7 +52,7 @@ def run(config: DictConfig, options: Options) -> int:
     deployable = deployable_of(config)
     if scenario is not None:
         scenario.check(deployable)
-    if checked_flag(config.reuse, "reuse"):
+    if reuse:
         store = MeasurementStore(Path(config.store).absolute())
         result = measure_all(device, protocol, store, [deployable], seed=config.seed)[0]
     else:

@@ -77,13 +77,14 @@ def _lengths(config: DictConfig) -> dict[Phase, list[int]]:
 
 
 def _space(config: DictConfig, longest: int) -> LanguageModelSpace:
-    """The space, whose models take as many tokens as are measured."""
+    """The space, whose models take at least as many tokens as are measured."""
     from ...search.setup import make_space
     from ...search_spaces.hybrid_slm.base import LanguageModelSpace
+    from ...search_spaces.hybrid_slm.options import DEFAULT_LENGTH
 
     node = config.space.copy()
     if "max_length" in node and node.max_length is None:
-        node.max_length = longest
+        node.max_length = max(longest, DEFAULT_LENGTH)
     space = make_space(node, None, list(config.plugins))
     if not isinstance(space, LanguageModelSpace):
         raise ConfigError("not a space of language models", field="space", value=space.name, allowed="hybrid_slm, ...")

@@ -78,6 +78,7 @@ def test_help_of_search_names_the_keys_users_rely_on(capsys: pytest.CaptureFixtu
         (["status", "dir=/nowhere"], "gnomon search"),
         (["measure", "from=/nowhere.onnx"], "/nowhere.onnx"),
         (["measure"], "architecture"),
+        (["measure", "reuse=off"], "reuse='off'"),
         (["export", "architecture=resnet"], "mobilenet_v2"),
         (["import", "data=hwnas360", "from=/nowhere"], "/nowhere"),
         (["spaces", "space=mobile_cnn", "space.input_shape=[1,28]"], "input_shape"),

@@ -25,6 +25,11 @@ def test_the_plan_lists_each_operator_once(capsys) -> None:
     assert sorted(kinds) == ["0x base", "8x attention", "8x attention", "8x ffn"]
 
 
+@pytest.mark.parametrize("words", [("steps=[0]", "prefills=[]"), ("steps=[256]", "prefills=[]", "space.context=512")])
+def test_models_are_not_shorter_than_the_spaces_where_little_is_measured(capsys, words) -> None:
+    assert json.loads(gnomon(capsys, *SMALL, *words, "--plan", "--json"))["models"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
