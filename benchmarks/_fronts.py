@@ -146,7 +146,7 @@ def speedup(
 
 
 def _ratios(own: Line, other: Line, or_better: bool) -> tuple[FloatArray, FloatArray] | None:
-    """Accuracies that both reach, and their latency over ours there."""
+    """Accuracies that both reach (or ours exceed), and their latency over ours there."""
     least = other.accuracy[0] if or_better else max(own.accuracy[0], other.accuracy[0])
     most = min(own.accuracy[-1], other.accuracy[-1])
     if least > most:
