@@ -33,6 +33,7 @@ from rich.progress import (
 )
 
 from benchmarks._common import ROOT
+from benchmarks._kept import Kept, NothingKept
 from gnomon.errors import SchemaError
 from gnomon.schema import Record, read_json, write_json
 
@@ -174,10 +175,11 @@ class TrainingStore:
 
     Args:
         folder: Made when the first result is kept.
+        kept: Finished ones of earlier runs, which this run's are added to.
     """
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path = FOLDER, kept: Kept | None = None) -> None:
+        self.folder, self.kept = Path(folder), kept or NothingKept()
 
     def path(self, training: Training) -> Path:
         """Of a training's result."""
@@ -191,7 +193,7 @@ class TrainingStore:
         """
         path = self.path(training)
         if not path.is_file():
-            return None
+            return self.kept.training(training)
         data = read_json(path, SCHEMA)
         if data.get("training") != json.loads(json.dumps(training.identity())):
             raise SchemaError(f"{path} holds another training than its name says", hint="Delete this file.")
@@ -251,11 +253,14 @@ def run_all(
     """
     wanted = list(dict.fromkeys(trainings))
     results = {training: found for training in wanted if (found := store.get(training)) is not None}
+    for training, result in results.items():
+        store.kept.keep(training, result)
     missing = [training for training in wanted if training not in results]
     with _bar() as bar:
         shown = bar.add_task(title, total=len(wanted), completed=len(results))
         for training, result in _done(missing, store, processes):
             results[training] = result
+            store.kept.keep(training, result)
             bar.update(shown, completed=len(results))
     return {training: results[training] for training in wanted}
 

@@ -15,8 +15,8 @@ interleaved session of ``protocol=thorough``, on ONNX Runtime on this machine.
    interval over seeds. ``_margin``: the same with 0.3 points added to the accuracy of the other side.
 
 Trainings, studies and measurements are kept (``--trainings``, ``--studies``) and not repeated; ``--only screening``
-trains the hand-made networks without timing anything, for a machine that is busy. Needs the animal
-silhouettes: ``pip install --no-deps animal-mnist==0.4``.
+trains the hand-made networks without timing anything, for a machine that is busy; ``--kept`` goes on from the committed
+trainings and searches. Needs the animal silhouettes: ``pip install --no-deps animal-mnist==0.4``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from benchmarks._common import ROOT, main_with
 from benchmarks._fronts import Point, Speedup, front, near_front, speedup
+from benchmarks._kept import add_argument, kept_of
 from benchmarks._studies import STUDIES, load_protocol, measure_together, run_search
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
 from benchmarks.handmade import CUTS, FAMILIES, WIDTHS, HandMade, handmade_networks
+from gnomon.conf.compose import compose
 from gnomon.devices.onnxruntime import OnnxRuntimeDevice
 from gnomon.records.store import MeasurementStore
 from gnomon.search.measuring import measure_all
@@ -122,7 +123,8 @@ class _Comparison:
 
     def __init__(self, plan: Plan, options: argparse.Namespace) -> None:
         self.plan, self.options = plan, options
-        self.trainings = TrainingStore(options.trainings)
+        self.kept = kept_of(options)
+        self.trainings = TrainingStore(options.trainings, self.kept)
         self.device = OnnxRuntimeDevice()
 
     def run(self) -> dict[str, float]:
@@ -176,14 +178,16 @@ class _Comparison:
     # ---- Searched networks ---------------------------------------------------------------------
 
     def _searched(self, name: str, *words: str) -> dict[str, SpaceNetwork]:
-        """What ``gnomon search`` accepts, by key; the study goes on where it was."""
-        folder = self.options.studies / f"{self.plan.name}_{name}"
-        summary = run_search(folder, self.options.studies, [*self.plan.task, *self.plan.search, *words])
-        config = OmegaConf.create(summary.config)
-        assert isinstance(config, DictConfig)
-        space = make_space(config.space, task_of(self.plan.task), [])
-        rows = [space.genotype(model.config) for model in summary.models if model.accepted]
-        return {space.keys(row[None])[0].replace(".", ""): SpaceNetwork.of(space, row) for row in rows}
+        """What ``gnomon search`` accepts, by key."""
+        own = [*self.plan.task, *self.plan.search, *words]
+        space = make_space(compose("search", own).space, task_of(self.plan.task), [])
+        keys = self.kept.search(f"{self.plan.name}_{name}", own, lambda: self._accepted(name, own))
+        return {key.replace(".", ""): SpaceNetwork.of(space, space.algebra.from_key(key)) for key in keys}
+
+    def _accepted(self, name: str, words: Sequence[str]) -> list[str]:
+        """Keys of what a search accepts; the study goes on where it was."""
+        summary = run_search(self.options.studies / f"{self.plan.name}_{name}", self.options.studies, words)
+        return [model.key for model in summary.models if model.accepted]
 
     # ---- Both ----------------------------------------------------------------------------------
 
@@ -292,4 +296,5 @@ if __name__ == "__main__":
     parser.add_argument("--studies", type=Path, default=STUDIES, metavar="FOLDER", help="searches and measurements")
     parser.add_argument("--task", choices=[plan.name for plan in (*PLANS, QUICK)], help="only this task")
     parser.add_argument("--only", choices=["screening"], help="only train the hand-made networks; nothing is timed")
+    add_argument(parser, "found_vs_handmade")
     main_with("found_vs_handmade", run, parser, seeds=SEEDS)

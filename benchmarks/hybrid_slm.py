@@ -13,7 +13,9 @@ longest distance is more than .05 below that of the best full attention are left
 ``context<C>.speedup_over_<family>``: the same against each other family.
 ``context<C>.bpb_gain_at_equal_latency``: bits per byte that the found ones save.
 
-Trainings and searches are kept and not repeated.
+Our hybrids and full attention are trained with three seeds, the other families with the first one.
+
+Trainings and searches are kept and not repeated; ``--kept`` goes on from the committed ones.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 
 from benchmarks._common import ROOT, main_with
 from benchmarks._fronts import Point, front, speedup
+from benchmarks._kept import add_argument, kept_of
 from benchmarks._language import LanguageResult, LanguageTraining, deployable_of, make_space
 from benchmarks._studies import STUDIES, load_protocol, measure_together, run_search
 from benchmarks._trainings import SpaceNetwork, TrainingStore, add_arguments, run_all
@@ -54,7 +57,7 @@ class Plan:
         recall: Name of the recall that hybrids must not lose.
         kept: Of each front.
         epochs: Of a full training.
-        seeds: Of trainings.
+        seeds: Of trainings of found hybrids and of full attention; the first one is that of the other families.
         protocol: Of the last measurement.
     """
 
@@ -146,6 +149,9 @@ class Comparison:
     options: argparse.Namespace
     families: dict[str, list[Member]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.kept = kept_of(self.options)
+
     def run(self) -> dict[str, float]:
         found = {family: self.found(family) for family in self.plan.families}
         self.train(found)
@@ -165,29 +171,34 @@ class Comparison:
     def found(self, family: str) -> dict[str, SpaceNetwork]:
         """The front of a family's search, by name."""
         words = self.plan.space_words(family)
-        strategy = ("strategy=random",) if family.startswith("random") else ()
-        folder = self.options.studies.absolute() / f"hybrid_slm_{'quick_' if self.options.quick else ''}{family}"
-        summary = run_search(
-            folder,
-            self.options.studies,
-            [*self.plan.task, *words, *self.plan.search, *strategy, "finalise.enabled=false"],
-        )
         space = make_space(self.plan.task, words)
-        keys = spread_keys(summary, self.plan.kept)
+        keys = self.kept.search(family, self._search_words(family), lambda: self._searched(family))
         return {
             f"{family}{number}": SpaceNetwork.of(space, space.algebra.from_key(key)) for number, key in enumerate(keys)
         }
 
+    def _search_words(self, family: str) -> list[str]:
+        strategy = ("strategy=random",) if family.startswith("random") else ()
+        words = self.plan.space_words(family)
+        return [*self.plan.task, *words, *self.plan.search, *strategy, "finalise.enabled=false"]
+
+    def _searched(self, family: str) -> list[str]:
+        folder = self.options.studies.absolute() / f"hybrid_slm_{'quick_' if self.options.quick else ''}{family}"
+        return spread_keys(run_search(folder, self.options.studies, self._search_words(family)), self.plan.kept)
+
     def train(self, found: Mapping[str, Mapping[str, SpaceNetwork]]) -> None:
-        """All members with all seeds, a seed after the other, so that an unfinished run has all members."""
+        """All members with all their seeds, a seed after the other, so that an unfinished run has all members."""
         plan = self.plan
-        networks = {name: network for members in found.values() for name, network in members.items()}
         jobs = {
-            name: [LanguageTraining(network, plan.task, plan.epochs, seed) for seed in plan.seeds]
-            for name, network in networks.items()
+            name: [
+                LanguageTraining(network, plan.task, plan.epochs, seed)
+                for seed in (plan.seeds if family in (OURS, FULL) else plan.seeds[:1])
+            ]
+            for family, members in found.items()
+            for name, network in members.items()
         }
-        by_seed = [job for group in zip(*jobs.values(), strict=True) for job in group]
-        store = TrainingStore(self.options.trainings)
+        by_seed = sorted((job for group in jobs.values() for job in group), key=lambda job: plan.seeds.index(job.seed))
+        store = TrainingStore(self.options.trainings, self.kept)
         results = run_all(by_seed, store, processes=self.options.processes, title="hybrid_slm")
         self.families = {
             family: [Member(name, network, [results[job] for job in jobs[name]]) for name, network in members.items()]
@@ -295,4 +306,5 @@ def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 if __name__ == "__main__":
     parser = add_arguments(argparse.ArgumentParser(description=run.__doc__))
     parser.add_argument("--studies", type=Path, default=STUDIES, metavar="FOLDER", help="searches and measurements")
+    add_argument(parser, "hybrid_slm")
     main_with("hybrid_slm", run, parser, seeds=SEEDS)

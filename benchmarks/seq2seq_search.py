@@ -21,14 +21,16 @@ Runtime on this machine: the encoder once, then a step a token, at the mean leng
    ``_at_6x6_quality`` compares the same network of ours with the fastest plain one that reaches that quality.
 
 Trainings, studies and measurements are kept (``--trainings``, ``--studies``) and not repeated; ``--only plain`` trains
-the plain transformers with the first seed without timing anything, for a machine that is busy. Needs the extras demo
-and sequences; the packages whose messages are learnt from are in ``conf/task/gettext_de.yaml``.
+the plain transformers with the first seed without timing anything, for a machine that is busy; ``--kept`` goes on from
+the committed trainings and searches. Needs the extras demo and sequences; the packages whose messages are learnt from
+are in ``conf/task/gettext_de.yaml``.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +41,7 @@ import numpy as np
 
 from benchmarks._common import ROOT, main_with
 from benchmarks._fronts import Point, front, near_front, speedup
+from benchmarks._kept import add_argument, kept_of
 from benchmarks._sequences import (
     Difference,
     SequenceResult,
@@ -225,6 +228,7 @@ class _Comparison:
     def __init__(self, plan: Plan, options: argparse.Namespace) -> None:
         self.plan, self.options = plan, options
         self.device = OnnxRuntimeDevice()
+        self.kept = kept_of(options)
         self.results: dict[str, list[SequenceResult]] = {}
 
     def run(self) -> dict[str, float]:
@@ -280,22 +284,30 @@ class _Comparison:
     def found(self) -> dict[str, SpaceNetwork]:
         """The best of each search, by key."""
         space = self.plan.make_space(self.plan.space)
-        first: Path | None = None
+        common = [*self.plan.task, *self.plan.space, *self.plan.search, f"epochs={self.plan.supernet_epochs}"]
         found: dict[str, SpaceNetwork] = {}
         for share in self.plan.limits:
-            folder = self.options.studies.absolute() / f"seq2seq_{self.plan.name}_{round(100 * share)}"
-            summary = run_search(folder, self.options.studies, self._search_words(share, first))
-            first = first or folder
-            for key in best_keys(summary, self.plan.kept):
-                name = key.replace(".", "")
-                found.setdefault(name, SpaceNetwork.of(space, space.algebra.from_key(key)))
+            make = functools.partial(self._searched, share)
+            for key in self.kept.search(self._folder(share).name, common, make):
+                found.setdefault(key.replace(".", ""), SpaceNetwork.of(space, space.algebra.from_key(key)))
         return found
 
-    def _search_words(self, share: float, first: Path | None) -> list[str]:
-        """A search under one limit; the first one trains the supernet, which the others take from it."""
+    def _searched(self, share: float) -> list[str]:
+        """Keys of the best of one search."""
+        summary = run_search(self._folder(share), self.options.studies, self._search_words(share))
+        return best_keys(summary, self.plan.kept)
+
+    def _folder(self, share: float) -> Path:
+        return self.options.studies.absolute() / f"seq2seq_{self.plan.name}_{round(100 * share)}"
+
+    def _search_words(self, share: float) -> list[str]:
+        """A search under one limit. The first one here trains the supernet, which the others take from it."""
+        earlier = self.plan.limits[: self.plan.limits.index(share)]
+        files = [self._folder(other) / "supernet" / "supernet.safetensors" for other in earlier]
+        trained = next((path for path in files if path.is_file()), None)
         shared = [f"quality.epochs={self.plan.supernet_epochs}"]
-        if first is not None:
-            shared = ["quality.epochs=0", f"quality.weights={first / 'supernet' / 'supernet.safetensors'}"]
+        if trained is not None:
+            shared = ["quality.epochs=0", f"quality.weights={trained}"]
         return [
             *self.plan.task,
             *("task.metric=likelihood", "space=hat", *self.plan.space, "quality=supernet", *shared),
@@ -320,7 +332,7 @@ class _Comparison:
             name: [SequenceTraining(network, self.plan.task, self.plan.epochs, seed) for seed in seeds]
             for name, network in networks.items()
         }
-        store, title = TrainingStore(self.options.trainings), f"{self.plan.name}: {title}"
+        store, title = TrainingStore(self.options.trainings, self.kept), f"{self.plan.name}: {title}"
         by_seed = [job for group in zip(*jobs.values(), strict=True) for job in group]
         results = run_all(by_seed, store, processes=self.options.processes, title=title)
         return {name: [results[job] for job in group] for name, group in jobs.items()}
@@ -435,4 +447,5 @@ if __name__ == "__main__":
     parser.add_argument("--studies", type=Path, default=STUDIES, metavar="FOLDER", help="searches and measurements")
     parser.add_argument("--task", choices=[plan.name for plan in PLANS], help="only this task")
     parser.add_argument("--only", choices=["plain"], help="only train the plain transformers; nothing is timed")
+    add_argument(parser, "seq2seq_search")
     main_with("seq2seq_search", run, parser, seeds=SEEDS)

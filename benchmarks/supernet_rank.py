@@ -18,7 +18,7 @@ the ratio of the network where it is largest.
 
 Trainings and supernets are kept in ``--trainings`` and not repeated; ``--only alone`` or ``--only supernets`` does
 one half and gives no figures, so that the halves can be made in processes of their own; ``--study`` makes one space's
-figures and keeps the others'.
+figures and keeps the others'; ``--kept`` goes on from committed trainings.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import numpy.typing as npt
 from scipy.stats import kendalltau
 
 from benchmarks._common import RESULTS, ROOT, main_with, read_results
+from benchmarks._kept import add_argument, kept_of
 from benchmarks._sequences import SequenceResult, ValidatedTraining
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
 from gnomon.search_spaces import Genotypes, SearchSpace
@@ -137,7 +138,7 @@ QUICK = Study(
 def run(options: argparse.Namespace) -> dict[str, float]:
     """Ranks by the supernet against ranks of networks trained alone."""
     metrics: dict[str, float] = {}
-    store = TrainingStore(options.trainings)
+    store = TrainingStore(options.trainings, kept_of(options))
     points: dict[str, tuple[FloatArray, FloatArray, FloatArray]] = {}
     for study in (QUICK,) if options.quick else STUDIES:
         if options.study not in (None, study.name):
@@ -390,4 +391,5 @@ if __name__ == "__main__":
         "--study", choices=[study.name for study in STUDIES], help="only this one; results keep the others'"
     )
     parser.add_argument("--rules", nargs="+", choices=sorted(STUDIES[0].rules), help="only these supernets")
+    add_argument(parser, "supernet_rank")
     main_with("supernet_rank", run, parser, seeds=[seed for group in GROUPS for seed in group])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks._fronts import Point, front, line, near_front, speedup
+from benchmarks._kept import Kept
 from benchmarks._sequences import SequenceTraining, paired_difference, pairs_of, score_named
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, run_all
 from benchmarks.handmade import FAMILIES, HandMade, handmade_networks
@@ -65,6 +66,35 @@ class TestTrainings:
         store.path(job).write_text(json.dumps(data))
         with pytest.raises(SchemaError, match="another training"):
             store.get(job)
+
+    def test_kept_trainings_are_not_done_again_on_another_machine(self, network, tmp_path, monkeypatch):
+        job, path = Training(network, DIGITS, 1.0, 0), tmp_path / "kept.jsonl"
+        monkeypatch.setattr("benchmarks._trainings.train", lambda training: TrainingResult(0.5, 1.0, 0.4, 1.1, 3.0))
+        first = run_all([job], TrainingStore(tmp_path / "here", Kept(path)))
+        monkeypatch.setattr("benchmarks._trainings.train", lambda training: pytest.fail("trained again"))
+        assert run_all([job, job], TrainingStore(tmp_path / "there", Kept(path))) == first
+        assert len(path.read_text().splitlines()) == 1
+
+    def test_what_only_the_folder_has_is_kept_too(self, network, tmp_path):
+        job, path = Training(network, DIGITS, 1.0, 0), tmp_path / "kept.jsonl"
+        TrainingStore(tmp_path).put(job, TrainingResult(0.5, 1.0, 0.4, 1.1, 3.0))
+        run_all([job], TrainingStore(tmp_path, Kept(path)))
+        assert Kept(path).training(job) == TrainingResult(0.5, 1.0, 0.4, 1.1, 3.0)
+
+    def test_kept_searches_are_those_of_the_same_words(self, tmp_path):
+        path = tmp_path / "kept.jsonl"
+        assert Kept(path).search("a", ["task=digits"], lambda: ["x", "y"]) == ["x", "y"]
+        assert Kept(path).search("a", ["task=digits"], lambda: pytest.fail("searched again")) == ["x", "y"]
+        assert Kept(path).search("a", ["task=animals"], lambda: ["z"]) == ["z"]
+
+    @pytest.mark.parametrize("line", ["{", "[]", '{"schema": "other/1"}', '{"schema": "gnomon.benchmark.kept/1"}'])
+    def test_a_damaged_line_is_named(self, line, tmp_path):
+        path = tmp_path / "kept.jsonl"
+        Kept(path).search("a", [], lambda: ["x"])
+        with path.open("a") as stream:
+            stream.write(line + "\n")
+        with pytest.raises(SchemaError, match=r"line 2|with another schema"):
+            Kept(path)
 
     def test_everything_that_matters_is_in_the_name(self, network):
         other = HandMade("plain", 0.25, 3, (1, 8, 8), 10)
