@@ -12,6 +12,7 @@ quality of attention that hybrids reach or exceed, geometric mean, 90 % interval
 longest distance is more than .05 below that of the best full attention are left out.
 ``context<C>.speedup_over_<family>``: the same against each other family.
 ``context<C>.bpb_gain_at_equal_latency``: bits per byte that the found ones save.
+``<model>.ms_<C>``, ``<model>.bits_<C>``, ``<model>.recall``: of each.
 
 Our hybrids and full attention are trained with three seeds, the other families with the first one.
 
@@ -21,6 +22,7 @@ Trainings and searches are kept and not repeated; ``--kept`` goes on from the co
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -159,13 +161,15 @@ class Comparison:
         for context, quality in self.plan.ranges.items():
             points = self.measured(context, quality)
             metrics |= {f"context{context}.{key}": value for key, value in self.figures(points).items()}
+            for point in itertools.chain.from_iterable(points.values()):
+                metrics[f"{point.name}.ms_{context}"] = point.latency_ms
+                metrics[f"{point.name}.bits_{context}"] = bits(point)
             if not self.options.quick:
                 draw(points, context, PICTURES / f"hybrid_slm_{context}.png")
         return metrics | {
-            f"{family}.{member.name}.{figure}": member.mean("test", figure)
-            for family, members in self.families.items()
+            f"{member.name}.recall": member.mean("test", self.plan.recall)
+            for members in self.families.values()
             for member in members
-            for figure in ("bits_per_byte", self.plan.recall)
         }
 
     def found(self, family: str) -> dict[str, SpaceNetwork]:
@@ -275,11 +279,16 @@ def bits_gain(ours: Sequence[Point], theirs: Sequence[Point]) -> float | None:
     if least > most:
         return None
     grid = np.log(np.geomspace(least, most, GRID))
-    bits = [
-        np.interp(grid, np.log([p.latency_ms for p in points]), [-np.log2(np.mean(p.test)) for p in points])
+    reached = [
+        np.interp(grid, np.log([p.latency_ms for p in points]), [bits(p) for p in points])
         for points in fronts
     ]
-    return float(np.mean(bits[1] - bits[0]))
+    return float(np.mean(reached[1] - reached[0]))
+
+
+def bits(point: Point) -> float:
+    """Bits per byte on the test split, of the mean likelihood over seeds."""
+    return float(-np.log2(np.mean(point.test)))
 
 
 def draw(points: Mapping[str, Sequence[Point]], context: int, path: Path) -> None:
@@ -300,7 +309,7 @@ def draw(points: Mapping[str, Sequence[Point]], context: int, path: Path) -> Non
 
 
 def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [p.latency_ms for p in points], [float(-np.log2(np.mean(p.test))) for p in points]
+    return [p.latency_ms for p in points], [bits(p) for p in points]
 
 
 if __name__ == "__main__":
