@@ -85,8 +85,9 @@ def _dispatch(words: list[str]) -> int:
         print(command_help(name, command, [word for word in rest if not word.startswith("-")]))
         return 0
     takes_texts = getattr(command, "TAKES_TEXTS", False)
-    options = parse(rest, takes_texts=takes_texts)
-    if options.plan and not getattr(command, "PLANS", False):
+    plans = getattr(command, "PLANS", False)
+    options = parse(rest, takes_texts=takes_texts, plans=plans)
+    if options.plan and not plans:
         allowed = f"with {', '.join(planned())}"
         raise ConfigError("this command has none", field="flag", value="--plan", allowed=allowed)
     from .conf.compose import compose
@@ -100,12 +101,13 @@ def _dispatch(words: list[str]) -> int:
     return int(command.run(config, options))
 
 
-def parse(words: Sequence[str], *, takes_texts: bool = False) -> Options:
+def parse(words: Sequence[str], *, takes_texts: bool = False, plans: bool = True) -> Options:
     """Splits flags from overrides, and both from texts.
 
     Args:
         words: Of the command line, after the command.
         takes_texts: Whether what looks like neither is a text, instead of a mistake.
+        plans: Whether the command knows what ``--plan`` asks for: otherwise no message names it.
 
     Raises:
         ConfigError: For an unknown flag, or a word that is no override.
@@ -129,7 +131,8 @@ def parse(words: Sequence[str], *, takes_texts: bool = False) -> Options:
             texts.append(word)
         elif word.startswith("-") and "=" not in word:
             hint = ON_STANDARD_INPUT if takes_texts else None
-            raise ConfigError("unknown flag", field="flag", value=word, allowed=[*FLAGS, "--config-dir"], hint=hint)
+            allowed = [flag for flag in (*FLAGS, "--config-dir") if plans or flag != "--plan"]
+            raise ConfigError("unknown flag", field="flag", value=word, allowed=allowed, hint=hint)
         elif "=" not in word and not word.startswith("~"):
             raise ConfigError("not an override", field="argument", value=word, allowed="key=value, like study.seed=1")
         else:

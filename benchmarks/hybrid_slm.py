@@ -279,10 +279,7 @@ def bits_gain(ours: Sequence[Point], theirs: Sequence[Point]) -> float | None:
     if least > most:
         return None
     grid = np.log(np.geomspace(least, most, GRID))
-    reached = [
-        np.interp(grid, np.log([p.latency_ms for p in points]), [bits(p) for p in points])
-        for points in fronts
-    ]
+    reached = [np.interp(grid, np.log([p.latency_ms for p in points]), [bits(p) for p in points]) for points in fronts]
     return float(np.mean(reached[1] - reached[0]))
 
 

@@ -228,8 +228,18 @@ def check_given(space: SearchSpace, task: Task) -> None:
     """Whether the task speaks to a trained model as it was spoken to in training.
 
     Raises:
-        ConfigError: If a file that both have, such as the tokenizer, differs.
+        ConfigError: If a file that both have, such as the tokenizer, differs, or the task asks for more than the
+            model takes.
     """
+    wanted = task.space_arguments()
+    for name, most in space.given_limits().items():
+        if wanted.get(name, 0) > most:
+            raise ConfigError(
+                f"takes less than the task asks for: its {name} is {most}, the task's {wanted[name]}",
+                field="space.model",
+                value=space.arguments().get("model"),
+                allowed="a model trained at such lengths, or a task with less",
+            )
     given = space.given_assets()
     own = task.assets() if given else {}
     for name in given.keys() & own.keys():

@@ -76,6 +76,11 @@ class SearchSpace(ABC):
         file of this name must have the same. By default none."""
         return {}
 
+    def given_limits(self) -> Mapping[str, int]:
+        """The most that weights which were trained before can take of what :meth:`Task.space_arguments` names, such as
+        ``max_length``. By default nothing is limited."""
+        return {}
+
     def encode(self, genotypes: Genotypes) -> npt.NDArray[np.float32]:
         """Features ``(N, F)`` for predictors. By default one-hot of the active genes."""
         active = self.algebra.active(genotypes)

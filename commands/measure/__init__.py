@@ -34,7 +34,7 @@ def run(config: DictConfig, options: Options) -> int:
     from ...search.instantiate import instantiate
     from ...search.measuring import measure_all
     from .._architectures import deployable_of
-    from ..predictor._making import checked_flag
+    from .._values import checked_flag
 
     for name, least in (("batch", 1), ("seed", 0)):
         if not isinstance(config[name], int) or config[name] < least:

@@ -55,7 +55,7 @@ def _plan(config: DictConfig) -> TablePlan:
     import numpy as np
 
     from ...predictors.generation import TablePlan
-    from ..predictor._making import checked_flag, checked_integer
+    from .._values import checked_flag, checked_integer
 
     n, seed = checked_integer(config.n, "n", 1), checked_integer(config.seed, "seed", 0)
     copies, sparse = checked_integer(config.copies, "copies", 1), checked_flag(config.sparse, "sparse")
@@ -67,7 +67,7 @@ def _plan(config: DictConfig) -> TablePlan:
 
 
 def _lengths(config: DictConfig) -> dict[Phase, list[int]]:
-    from ..predictor._making import checked_integers
+    from .._values import checked_integers
 
     steps, prefills = checked_integers(config.steps, "steps", 0), checked_integers(config.prefills, "prefills", 1)
     if not steps and not prefills:

@@ -37,7 +37,7 @@ def run(config: DictConfig, options: Options) -> int:
     from ...search.instantiate import instantiate
     from ...search.pool_collection import collect, collected_pool, distinct_architectures
     from ...search.setup import make_space
-    from ..predictor._making import checked_integer
+    from .._values import checked_integer
 
     n, seed = checked_integer(config.n, "n", 1), checked_integer(config.seed, "seed", 0)
     space = make_space(config.space, None, list(config.plugins))

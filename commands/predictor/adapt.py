@@ -117,7 +117,7 @@ def _from_device(config: DictConfig, made: Made) -> Measured:
     """
     from ...records.store import MeasurementStore
     from ...search.measuring import measure_all
-    from ._making import checked_integer
+    from .._values import checked_integer
 
     device, protocol = _device(config)
     seed = checked_integer(config.seed, "seed", 0)

@@ -180,7 +180,7 @@ def _scatter(name: str, answers: Answers) -> Scatter:
 
 def _numbers(value: Any, field: str, least: int) -> list[int]:
     """A number or a list of distinct ones, ascending."""
-    from ._making import checked_integer
+    from .._values import checked_integer
 
     values = [value] if isinstance(value, (int, str, float)) else list(value or [])
     numbers = sorted({checked_integer(v, field, least) for v in values})

@@ -24,8 +24,9 @@ CONFIG = "predictor_references"
 def run(config: DictConfig, options: Options) -> int:
     """Prints and writes the references."""
     from ...schema import SCHEMA_KEY, write_json
+    from .._values import checked_integer
     from ._latencies import REFERENCES_SCHEMA
-    from ._making import checked_integer, make_predictor, stamp
+    from ._making import make_predictor, stamp
 
     n, seed = checked_integer(config.n, "n", 1), checked_integer(config.seed, "seed", 0)
     made = make_predictor(config, options)

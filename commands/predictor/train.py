@@ -35,7 +35,8 @@ def run(config: DictConfig, options: Options) -> int:
     from ...errors import DataError, PredictorError
     from ...predictors import save_predictor
     from ...search.instantiate import instantiate
-    from ._making import checked_integer, option_name, plain
+    from .._values import checked_integer
+    from ._making import option_name, plain
     from ._pools import read_pool
 
     seed = checked_integer(config.seed, "seed", 0)

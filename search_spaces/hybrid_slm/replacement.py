@@ -120,6 +120,10 @@ class MixerReplacement(GenerationSpace):
         """The parent's tokenizer, if its folder has one: other tokens would mean something else to it."""
         return {path.name: path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("*tokenizer*.json"))}
 
+    def given_limits(self) -> Mapping[str, int]:
+        """The parent has no positions beyond its longest sequence."""
+        return {"max_length": self.max_length}
+
     def spec_of(self, config: Mapping[str, Any]) -> LanguageModelSpec:
         """See :meth:`GenerationSpace.spec_of`."""
         chosen = self.config(self.genotype(config))

@@ -199,16 +199,26 @@ def test_a_workload_beyond_the_parents_length_is_refused(space):
         space.deployable(space.named["parent"], Workload((1,), context=LENGTH + 1, phase="step"))
 
 
+class Tokens:
+    """All that is asked of a task."""
+
+    def __init__(self, text, length=LENGTH):
+        self.text, self.length = text, length
+
+    def assets(self):
+        return {"text_tokenizer.json": self.text}
+
+    def space_arguments(self):
+        return {"max_length": self.length}
+
+
+def test_a_task_longer_than_the_parent_is_refused(space):
+    check_given(space, Tokens("{}"))
+    with pytest.raises(ConfigError, match=rf"space\.model=.*its max_length is {LENGTH}, the task's {LENGTH + 1}"):
+        check_given(space, Tokens("{}", LENGTH + 1))
+
+
 def test_a_task_must_have_the_parents_tokenizer(tmp_path):
-    class Tokens:
-        """All that is asked of a task."""
-
-        def __init__(self, text):
-            self.text = text
-
-        def assets(self):
-            return {"text_tokenizer.json": self.text}
-
     saved_parent(tmp_path)
     space = MixerReplacement(tmp_path, MIXERS, context=40)
     assert space.given_assets() == {}

@@ -355,7 +355,7 @@ def test_translate_writes_a_line_for_each_text(folder, trained, capsys, monkeypa
         (["from={folder}", "x=1"], "standard input"),
         (["from={folder}", "-- a comment"], "standard input"),
         (["from={folder}", "abc", "--plan"], "(allowed: with measure operators, measure pool"),
-        (["from={folder}", "--jsn", "abc"], "--jsn"),
+        (["from={folder}", "--jsn", "abc"], "unknown flag (allowed: --help, --json, --config-dir)"),
     ],
 )
 def test_translate_says_what_is_wrong(folder, capsys, words, says):
