@@ -12,7 +12,7 @@ quality of attention that hybrids reach or exceed, geometric mean, 90 % interval
 longest distance is more than .05 below that of the best full attention are left out.
 ``context<C>.speedup_over_<family>``: the same against each other family.
 ``context<C>.bpb_gain_at_equal_latency``: bits per byte that the found ones save.
-``<model>.ms_<C>``, ``<model>.bits_<C>``, ``<model>.recall``: of each.
+``model.<model>.ms_<C>``, ``.bits_<C>``, ``.recall``: of each.
 
 Our hybrids and full attention are trained with three seeds, the other families with the first one.
 
@@ -162,12 +162,12 @@ class Comparison:
             points = self.measured(context, quality)
             metrics |= {f"context{context}.{key}": value for key, value in self.figures(points).items()}
             for point in itertools.chain.from_iterable(points.values()):
-                metrics[f"{point.name}.ms_{context}"] = point.latency_ms
-                metrics[f"{point.name}.bits_{context}"] = bits(point)
+                metrics[f"model.{point.name}.ms_{context}"] = point.latency_ms
+                metrics[f"model.{point.name}.bits_{context}"] = bits(point)
             if not self.options.quick:
                 draw(points, context, PICTURES / f"hybrid_slm_{context}.png")
         return metrics | {
-            f"{member.name}.recall": member.mean("test", self.plan.recall)
+            f"model.{member.name}.recall": member.mean("test", self.plan.recall)
             for members in self.families.values()
             for member in members
         }
