@@ -140,7 +140,7 @@ LIMITS = (0.17, 0.22, 0.3, 0.42)
 PLANS = (
     Plan(
         "cmudict",
-        ("task=cmudict", "task.fractions=[0.2,0.02,0.05]", "task.decoded=null"),
+        ("task=cmudict", "task.fractions=[0.1,0.02,0.05]", "task.decoded=null"),
         *("phoneme_accuracy", (), (48, 96), 6, SPACE, SEARCH),
         supernet_epochs=24,
         limits=LIMITS,
