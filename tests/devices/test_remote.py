@@ -395,6 +395,7 @@ def _seed_with_order(n: int) -> int:
     return next(s for s in range(10_000) if list(np.random.default_rng((s, 0)).permutation(n)) == list(range(n)))
 
 
+@needs_server
 def test_a_host_that_was_never_reached_is_not_waited_for(server):
     start = time.monotonic()
     device = RemoteDevice(OnnxRuntimeDevice(), **server.address(port=1))
