@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,14 @@ def read_results(name: str) -> dict[str, Any]:
     """The committed results of a benchmark."""
     results: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return results
+
+
+def kept_figures(name: str, groups: Iterable[str]) -> dict[str, float]:
+    """Committed figures whose first part is one of ``groups``: of what a run does not make anew."""
+    chosen = set(groups)
+    if not chosen or not (RESULTS / f"{name}.json").is_file():
+        return {}
+    return {key: value for key, value in read_results(name).items() if key.partition(".")[0] in chosen}
 
 
 def _cpu_name() -> str:

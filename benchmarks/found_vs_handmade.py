@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._common import ROOT, main_with
+from benchmarks._common import ROOT, kept_figures, main_with
 from benchmarks._fronts import Point, Speedup, front, near_front, speedup
 from benchmarks._kept import add_argument, kept_of
 from benchmarks._studies import STUDIES, load_protocol, measure_together, run_search
@@ -111,7 +111,9 @@ def run(options: argparse.Namespace) -> dict[str, float]:
             metrics |= {f"{plan.name}.{key}": value for key, value in found.items()}
     if options.only is not None:
         raise SystemExit(0)
-    return metrics
+    if options.task is None or options.quick:
+        return metrics
+    return {**kept_figures("found_vs_handmade", [plan.name for plan in PLANS if plan.name != options.task]), **metrics}
 
 
 Networks = Mapping[str, HandMade | SpaceNetwork]
@@ -294,7 +296,8 @@ def _deployable(network: HandMade | SpaceNetwork) -> Deployable:
 if __name__ == "__main__":
     parser = add_arguments(argparse.ArgumentParser(description=run.__doc__))
     parser.add_argument("--studies", type=Path, default=STUDIES, metavar="FOLDER", help="searches and measurements")
-    parser.add_argument("--task", choices=[plan.name for plan in (*PLANS, QUICK)], help="only this task")
+    tasks = [plan.name for plan in (*PLANS, QUICK)]
+    parser.add_argument("--task", choices=tasks, help="only this task; results keep the others'")
     parser.add_argument("--only", choices=["screening"], help="only train the hand-made networks; nothing is timed")
     add_argument(parser, "found_vs_handmade")
     main_with("found_vs_handmade", run, parser, seeds=SEEDS)

@@ -39,7 +39,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._common import ROOT, main_with
+from benchmarks._common import ROOT, kept_figures, main_with
 from benchmarks._fronts import Point, front, near_front, speedup
 from benchmarks._kept import add_argument, kept_of
 from benchmarks._sequences import (
@@ -215,7 +215,9 @@ def run(options: argparse.Namespace) -> dict[str, float]:
             metrics |= {f"{plan.name}.{key}": value for key, value in comparison.run().items()}
     if options.only is not None:
         raise SystemExit(0)
-    return metrics
+    if options.task is None or options.quick:
+        return metrics
+    return {**kept_figures("seq2seq_search", [plan.name for plan in PLANS if plan.name != options.task]), **metrics}
 
 
 Networks = Mapping[str, SpaceNetwork]
@@ -445,7 +447,9 @@ def _deployable(network: SpaceNetwork) -> Deployable:
 if __name__ == "__main__":
     parser = add_arguments(argparse.ArgumentParser(description=run.__doc__))
     parser.add_argument("--studies", type=Path, default=STUDIES, metavar="FOLDER", help="searches and measurements")
-    parser.add_argument("--task", choices=[plan.name for plan in PLANS], help="only this task")
+    parser.add_argument(
+        "--task", choices=[plan.name for plan in PLANS], help="only this task; results keep the others'"
+    )
     parser.add_argument("--only", choices=["plain"], help="only train the plain transformers; nothing is timed")
     add_argument(parser, "seq2seq_search")
     main_with("seq2seq_search", run, parser, seeds=SEEDS)

@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from benchmarks._common import RESULTS, ROOT, main_with, read_results
+from benchmarks._common import ROOT, kept_figures, main_with
 from benchmarks._kept import add_argument, kept_of
 from benchmarks._sequences import SequenceResult, ValidatedTraining
 from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, TrainingStore, add_arguments, run_all, task_of
@@ -169,10 +169,9 @@ def run(options: argparse.Namespace) -> dict[str, float]:
 
 def of_other_studies(options: argparse.Namespace) -> dict[str, float]:
     """Figures that the results hold of studies that are not made now, as trainings of both take hours."""
-    if options.study is None or options.quick or not (RESULTS / "supernet_rank.json").is_file():
+    if options.study is None or options.quick:
         return {}
-    others = tuple(f"{study.name}." for study in STUDIES if study.name != options.study)
-    return {name: value for name, value in read_results("supernet_rank").items() if name.startswith(others)}
+    return kept_figures("supernet_rank", [study.name for study in STUDIES if study.name != options.study])
 
 
 def stratified(space: SearchSpace, count: int, seed: int = 0) -> Genotypes:

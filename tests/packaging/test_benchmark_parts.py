@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import _common
 from benchmarks._fronts import Point, front, line, near_front, speedup
 from benchmarks._kept import Kept
 from benchmarks._sequences import SequenceTraining, paired_difference, pairs_of, score_named
@@ -234,3 +235,19 @@ class TestSequences:
         score = score_named("phoneme_accuracy", task.data.references_of("test"))
         assert score.of_sums(score.statistics(result.written).sum(axis=0)) == result.test["phoneme_accuracy"]
         assert TrainingStore(tmp_path).get(job) == result
+
+
+class TestFiguresOfOthers:
+    @pytest.fixture
+    def results(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(_common, "RESULTS", tmp_path)
+        figures = {"schema": "gnomon.benchmark/1", "environment.date": "d", "one.speedup": 1.5, "oneness.x": 2.0}
+        (tmp_path / "some.json").write_text(json.dumps({**figures, "two.speedup": 1.7, "cost": 3.0}))
+
+    def test_only_those_of_the_groups_are_kept(self, results):
+        assert _common.kept_figures("some", ["one"]) == {"one.speedup": 1.5}
+        assert _common.kept_figures("some", ["one", "two"]) == {"one.speedup": 1.5, "two.speedup": 1.7}
+
+    def test_none_without_groups_or_results(self, results):
+        assert _common.kept_figures("some", []) == {}
+        assert _common.kept_figures("other", ["one"]) == {}
