@@ -78,7 +78,8 @@ class Plan:
 
 
 SEARCH = (
-    *("space.width=0.25", "study.evaluations=96", "study.batch=8", "study.seed=0"),
+    *("space=small_cnn", "objective.latency=120%", "quality.epochs=4"),
+    *("study.evaluations=192", "study.batch=8", "study.seed=0"),
     *("finalise.top_k=8", "finalise.max_models=12", f"finalise.budget={EPOCHS:g}"),
 )
 PLANS = (
@@ -88,7 +89,7 @@ PLANS = (
 QUICK = Plan(
     "digits",
     ("task=digits",),
-    ("experiment=quick", "space.width=0.25", "study.workers=1"),
+    ("experiment=quick", "space=small_cnn", "space.width=0.5", "study.workers=1"),
     widths=(0.25, 0.5),
     cuts=(2, 3),
     epochs=2.0,
