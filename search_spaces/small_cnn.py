@@ -12,7 +12,7 @@ from .decision import Choice, Decision
 from .image_shape import checked_classes, checked_image_shape, checked_width, kept_strides
 from .layer_specs import Activation, ConvSpec, LayerSpec, Size, reduced
 from .mobile_cnn_skeleton import TINY_IMAGE, rounded
-from .small_cnn_layers import ACTIVATIONS, KERNELS, OPS, SE_RATIOS, stage_layers
+from .small_cnn_layers import ACTIVATIONS, GENES, KERNELS, OPS, SE_RATIOS, stage_layers
 from .small_cnn_tables import make_tables
 from .tabled import TabledSpace
 from .workload import Workload
@@ -107,28 +107,22 @@ class SmallCNN(TabledSpace):
 
     def stage_specs(self, config: Mapping[str, Any]) -> list[tuple[LayerSpec, ...]]:
         """The layers of each stage, as :meth:`build` makes them."""
-        config = self.config(self.genotype(config))
-        activation, channels = config["activation"], int(config["stem.filters"])
-        geometry = self.geometry(int(config["stem.stride"]))
-        specs = []
-        for stage in range(int(config["stages"])):
-            op, kernel, se, filters, layers = (
-                config[f"stage{stage + 1}.{gene}"] for gene in ("op", "kernel", "se", "filters", "layers")
-            )
-            stride = geometry[stage][1]
-            specs.append(
-                tuple(stage_layers(op, kernel, se, channels, filters, layers, stride, activation))  # type: ignore[arg-type]
-            )
-            channels = int(filters)
+        genes: dict[str, Any] = dict(self.config(self.genotype(config)))
+        channels, specs = genes["stem.filters"], []
+        for stage, (_, stride) in enumerate(self.geometry(genes["stem.stride"])[: genes["stages"]]):
+            op, kernel, se, filters, layers = (genes[f"stage{stage + 1}.{gene}"] for gene in GENES)
+            own = stage_layers(op, kernel, se, channels, filters, layers, stride, genes["activation"])
+            specs.append(tuple(own))
+            channels = filters
         return specs
 
     def build(self, config: Mapping[str, Any]) -> nn.Module:
         """Images ``(batch, channels, height, width)`` to logits ``(batch, classes)``."""
         from .layer_modules import ChainClassifier
 
-        config = self.config(self.genotype(config))
-        stem = self.stem(*(config[name] for name in ("stem.filters", "stem.kernel", "stem.stride", "activation")))
-        return ChainClassifier(stem, self.stage_specs(config), None, self.classes)
+        genes: dict[str, Any] = dict(self.config(self.genotype(config)))
+        stem = self.stem(*(genes[name] for name in ("stem.filters", "stem.kernel", "stem.stride", "activation")))
+        return ChainClassifier(stem, self.stage_specs(genes), None, self.classes)
 
     @cached_property
     def tables(self) -> CostTables:
@@ -147,12 +141,10 @@ class SmallCNN(TabledSpace):
             name = f"stage{stage + 1}"
             deep_enough = tuple(range(stage + 1, self.stages + 1))
             when = {"stages": deep_enough} if stage else {}
+            choices: tuple[tuple[Choice, ...], ...] = (OPS, KERNELS, SE_RATIOS, filters, LAYERS)
             decisions += [
-                Decision(f"{name}.op", OPS, when),
-                Decision(f"{name}.kernel", KERNELS, when, ordered=True),
-                Decision(f"{name}.se", SE_RATIOS, when, ordered=True),
-                Decision(f"{name}.filters", filters, when, ordered=True),
-                Decision(f"{name}.layers", LAYERS, when, ordered=True),
+                Decision(f"{name}.{gene}", own, when, ordered=gene != "op")
+                for gene, own in zip(GENES, choices, strict=True)
             ]
         return tuple(decisions)
 
@@ -167,6 +159,6 @@ class SmallCNN(TabledSpace):
         }
         for stage in range(stages):
             filters = self.stage_filters[stage]
-            own = {"op": op, "kernel": 3, "se": 0.0, "filters": filters[len(filters) // 2], "layers": 2}
-            config |= {f"stage{stage + 1}.{gene}": choice for gene, choice in own.items()}
+            own: tuple[Choice, ...] = (op, 3, 0.0, filters[len(filters) // 2], 2)
+            config |= {f"stage{stage + 1}.{gene}": choice for gene, choice in zip(GENES, own, strict=True)}
         return config

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from ..errors import SpaceError
 from .layer_specs import Activation, ConvSpec, LayerSpec
 
+GENES = ("op", "kernel", "se", "filters", "layers")
+"""Decisions of a stage, in the order of its columns."""
 OPS = ("conv", "separable", "mbconv3", "fused3")
 KERNELS = (3, 5)
 SE_RATIOS = (0.0, 0.25)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .cost_tables import CostTables, Group, Row
 from .layer_specs import Activation, Size, Tally, reduced, tally_classifier, tally_layer, tally_stem
-from .small_cnn_layers import ACTIVATIONS, KERNELS, OPS, SE_RATIOS, make_layer
+from .small_cnn_layers import ACTIVATIONS, GENES, KERNELS, OPS, SE_RATIOS, make_layer
 
 if TYPE_CHECKING:
     from .small_cnn import SmallCNN
@@ -28,7 +28,7 @@ def make_tables(space: SmallCNN) -> CostTables:
     parts = [(names, _stem_rows(space))]
     for stage in range(space.stages):
         before = "stem.filters" if stage == 0 else f"stage{stage}.filters"
-        own = [f"stage{stage + 1}.{gene}" for gene in ("op", "kernel", "se", "filters", "layers")]
+        own = [f"stage{stage + 1}.{gene}" for gene in GENES]
         parts.append((["activation", "stem.stride", "stages", before, *own], _stage_rows(space, stage)))
     groups = []
     for names, rows in parts:
