@@ -77,11 +77,7 @@ class Plan:
     protocol: str = "thorough"
 
 
-SEARCH = (
-    *("space=small_cnn", "objective.latency=120%", "quality.epochs=4"),
-    *("study.evaluations=192", "study.batch=8", "study.seed=0"),
-    *("finalise.top_k=8", "finalise.max_models=12", f"finalise.budget={EPOCHS:g}"),
-)
+SEARCH = ("experiment=small_cnn", "study.seed=0", f"finalise.budget={EPOCHS:g}")
 PLANS = (
     Plan("animals", ("task=animals",), SEARCH),
     Plan("mnist", ("task=mnist_subset",), SEARCH),

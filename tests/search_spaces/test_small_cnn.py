@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from gnomon.conf.compose import compose
 from gnomon.errors import SpaceError
+from gnomon.search.instantiate import instantiate
+from gnomon.search.setup import make_space
 from gnomon.search_spaces.graph_costs import module_costs
 from gnomon.search_spaces.small_cnn import SmallCNN
 from gnomon.search_spaces.small_cnn_layers import OPS, make_layer
@@ -98,3 +101,11 @@ def test_numbers_of_stages_out_of_range_are_refused(stages):
 def test_named_networks_are_of_one_operation(space):
     assert next(iter(space.named)) == "separable"
     assert set(space.named) == set(OPS)
+
+
+def test_the_experiment_is_made_of_what_exists():
+    config = compose("search", ["experiment=small_cnn", "task=digits"])
+    space = make_space(config.space, instantiate(config.task, "task"), [])
+    assert isinstance(space, SmallCNN)
+    assert config.objective.reference in space.named
+    assert space.stem_strides == (1, 2)  # 8x8
