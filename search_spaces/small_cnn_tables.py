@@ -1,7 +1,8 @@
 """Costs and features of ``small_cnn``, one table a stage.
 
 What a stage adds depends on its own five decisions, on the filters before it, on the size of its map (the stem's
-stride), on the activation, and on whether it is there and is the last: at most 19,200 combinations.
+stride), on the activation, and on whether it is there and is the last: 19,200 combinations for
+four stages.
 """
 
 from __future__ import annotations
