@@ -8,14 +8,19 @@ compared are measured together, in one session.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from benchmarks._common import ROOT
+from gnomon.conf.compose import compose
 from gnomon.errors import SchemaError
 from gnomon.schema import Record, check_schema
+from gnomon.search.setup import search_identity
 
 if TYPE_CHECKING:
     from benchmarks._trainings import Training
@@ -52,10 +57,11 @@ class Kept:
 
         Args:
             name: Of the search.
-            words: Of its command: a search with other words is another one.
+            words: Of ``gnomon search``. A search with other words is another one, and so is one with the same words
+                after the configs that they name have changed.
             make: Searches.
         """
-        key = json.dumps([name, *words])
+        key = json.dumps([name, *words, _digest(words)])
         if key not in self._lines:
             self._add(key, list(make()))
         return list(self._lines[key])
@@ -82,6 +88,17 @@ class Kept:
         line = json.dumps({"schema": SCHEMA, "of": of, "found": found}, sort_keys=True)
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+
+def _digest(words: Sequence[str]) -> str:
+    """Of the settings that decide what a search finds."""
+    config: Any = OmegaConf.to_container(compose("search", words))
+    settings = {
+        **search_identity(config),
+        "finalise": config["finalise"],
+        "evaluations": config["study"]["evaluations"],
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class NothingKept(Kept):

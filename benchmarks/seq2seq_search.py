@@ -286,11 +286,10 @@ class _Comparison:
     def found(self) -> dict[str, SpaceNetwork]:
         """The best of each search, by key."""
         space = self.plan.make_space(self.plan.space)
-        common = [*self.plan.task, *self.plan.space, *self.plan.search, f"epochs={self.plan.supernet_epochs}"]
         found: dict[str, SpaceNetwork] = {}
         for share in self.plan.limits:
             make = functools.partial(self._searched, share)
-            for key in self.kept.search(self._folder(share).name, common, make):
+            for key in self.kept.search(self._folder(share).name, self._words, make):
                 found.setdefault(key.replace(".", ""), SpaceNetwork.of(space, space.algebra.from_key(key)))
         return found
 
@@ -302,20 +301,23 @@ class _Comparison:
     def _folder(self, share: float) -> Path:
         return self.options.studies.absolute() / f"seq2seq_{self.plan.name}_{round(100 * share)}"
 
+    @property
+    def _words(self) -> list[str]:
+        """What all searches of this task have in common."""
+        return [
+            *self.plan.task,
+            *("task.metric=likelihood", "space=hat", *self.plan.space),
+            *("quality=supernet", f"quality.epochs={self.plan.supernet_epochs}"),
+            *("strategy=hat_evolution", "objective.metrics=[quality]", *self.plan.search, "finalise.enabled=false"),
+        ]
+
     def _search_words(self, share: float) -> list[str]:
         """A search under one limit. The first one here trains the supernet, which the others take from it."""
         earlier = self.plan.limits[: self.plan.limits.index(share)]
         files = [self._folder(other) / "supernet" / "supernet.safetensors" for other in earlier]
         trained = next((path for path in files if path.is_file()), None)
-        shared = [f"quality.epochs={self.plan.supernet_epochs}"]
-        if trained is not None:
-            shared = ["quality.epochs=0", f"quality.weights={trained}"]
-        return [
-            *self.plan.task,
-            *("task.metric=likelihood", "space=hat", *self.plan.space, "quality=supernet", *shared),
-            *("strategy=hat_evolution", "objective.metrics=[quality]", *self.plan.search),
-            *(f"objective.latency_ms={share * self._deepest_ms():.4g}", "finalise.enabled=false"),
-        ]
+        given = [] if trained is None else ["quality.epochs=0", f"quality.weights={trained}"]
+        return [*self._words, *given, f"objective.latency_ms={share * self._deepest_ms():.4g}"]
 
     def _deepest_ms(self) -> float:
         """Latency of the deepest plain transformer, which the limits are shares of; measured once."""

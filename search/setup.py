@@ -77,7 +77,7 @@ class Components:
     @property
     def identity(self) -> dict[str, Any]:
         """What makes two studies the same search."""
-        return _identity(self.config) | {
+        return search_identity(self.config) | {
             "space": self.space.spec(),
             "task_data": self.task.identity(),
             "quality_data": self.evaluator.identity(),
@@ -156,7 +156,7 @@ def study_settings(node: DictConfig, space: str, device: str, task: str) -> Stud
     study = node["study"]
     root = Path(study["dir"]).absolute()
     plain = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
-    digest = sha256(json.dumps(_identity(plain), sort_keys=True).encode()).hexdigest()[:6]
+    digest = sha256(json.dumps(search_identity(plain), sort_keys=True).encode()).hexdigest()[:6]
     name = study["name"] or f"{space}-{device}-{task}-{digest}"
     folder = root / name if study["folder"] is None else Path(study["folder"]).absolute()
     return StudySettings(
@@ -212,7 +212,7 @@ def _at_least(least: float, field: str, value: Any) -> None:
         raise ConfigError("too small", field=field, value=value, allowed=f"{least} or more")
 
 
-def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+def search_identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a config that decides what is searched: not where it is kept, how long it runs,
     or what happens to the result."""
     parts = ("space", "device", "protocol", "task", "quality", "predictor", "strategy", "objective")

@@ -13,6 +13,7 @@ from benchmarks._trainings import SpaceNetwork, Training, TrainingResult, Traini
 from benchmarks.handmade import FAMILIES, HandMade, handmade_networks
 from benchmarks.seq2seq_search import fastest_as_good, quick_plans
 from benchmarks.supernet_rank import regret, stratified
+from gnomon.conf.compose import compose
 from gnomon.errors import SchemaError
 from gnomon.search_spaces.mobile_cnn import MobileCNN
 from gnomon.tasks.sequences.metrics import symbol_metrics, text_metrics
@@ -87,6 +88,12 @@ class TestTrainings:
         assert Kept(path).search("a", ["task=digits"], lambda: ["x", "y"]) == ["x", "y"]
         assert Kept(path).search("a", ["task=digits"], lambda: pytest.fail("searched again")) == ["x", "y"]
         assert Kept(path).search("a", ["task=animals"], lambda: ["z"]) == ["z"]
+
+    def test_a_search_of_changed_configs_is_another_one(self, tmp_path, monkeypatch):
+        path, words = tmp_path / "kept.jsonl", ["experiment=small_cnn", "task=digits"]
+        Kept(path).search("a", words, lambda: ["x"])
+        monkeypatch.setattr("benchmarks._kept.compose", lambda job, words: compose(job, [*words, "study.references=9"]))
+        assert Kept(path).search("a", words, lambda: ["y"]) == ["y"]
 
     @pytest.mark.parametrize("line", ["{", "[]", '{"schema": "other/1"}', '{"schema": "gnomon.benchmark.kept/1"}'])
     def test_a_damaged_line_is_named(self, line, tmp_path):
