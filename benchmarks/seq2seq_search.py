@@ -9,8 +9,9 @@ Runtime on this machine: the encoder once, then a step a token, at the mean leng
    layers, as HAT compares, and under one of as many layers as the decoder. All are trained with the first seed; with
    the others, too, the deepest and those whose validation quality is then at most ``NEAR`` below the best of any as
    fast or faster. The first seed counts in the comparison, which favours the plain side: it is the best there.
-2. Ours: one supernet, and HAT's evolution in it by its validation loss under each of several latency limits (shares of
-   the 6+6 transformer's latency); the best of each search are trained from scratch like all others.
+2. Ours: one supernet, trained by drawing a network a step as in HAT, and HAT's evolution in it by its validation loss
+   under each of several latency limits (shares of the 6+6 transformer's latency); the best of each search are trained
+   from scratch like all others.
 3. ``<task>.speedup_vs_best_plain`` compares fronts: chosen by mean validation quality, compared by mean test quality;
    the geometric mean, over the qualities that both reach, of the ratio of latencies at equal quality. ``_least`` and
    ``_most`` are over these qualities, ``_low`` and ``_high`` a 90 % interval over seeds. ``speedup_vs_best_plain_6`` is
@@ -79,7 +80,7 @@ class Plan:
         depth: Layers of the deepest plain decoder, and of its encoder.
         space: Words that choose the space of our searches.
         search: Further words of all our searches.
-        supernet_epochs: Of the one supernet.
+        supernet: Words of all our searches that choose how the one supernet is trained.
         limits: Latency limits, as shares of the deepest plain transformer's latency.
         kept: The best networks of a search that are trained from scratch.
         epochs: Of every training from scratch.
@@ -95,7 +96,7 @@ class Plan:
     depth: int
     space: tuple[str, ...]
     search: tuple[str, ...]
-    supernet_epochs: int
+    supernet: tuple[str, ...]
     limits: tuple[float, ...]
     kept: int
     epochs: float
@@ -142,7 +143,7 @@ PLANS = (
         "cmudict",
         ("task=cmudict", "task.fractions=[0.1,0.02,0.05]", "task.decoded=null"),
         *("phoneme_accuracy", (), (48, 96), 6, SPACE, SEARCH),
-        supernet_epochs=24,
+        supernet=("quality=supernet_single_path", "quality.epochs=96"),
         limits=LIMITS,
         kept=2,
         epochs=12.0,
@@ -151,7 +152,7 @@ PLANS = (
         "gettext",
         ("task=gettext_de", "task.decoded=null"),
         *("bleu", ("chrf",), (48, 96), 6, SPACE, SEARCH),
-        supernet_epochs=32,
+        supernet=("quality=supernet_single_path", "quality.epochs=128"),
         limits=LIMITS,
         kept=2,
         epochs=16.0,
@@ -173,7 +174,7 @@ def quick_plans(folder: Path) -> tuple[Plan, ...]:
     path = folder / "quick_pairs.tsv"
     _write_pairs(path)
     shared = {
-        "supernet_epochs": 1,
+        "supernet": ("quality=supernet_single_path", "quality.epochs=1"),
         "limits": (0.95, 0.98),
         "kept": 1,
         "epochs": 1.0,
@@ -307,7 +308,7 @@ class _Comparison:
         return [
             *self.plan.task,
             *("task.metric=likelihood", "space=hat", *self.plan.space),
-            *("quality=supernet", f"quality.epochs={self.plan.supernet_epochs}"),
+            *self.plan.supernet,
             *("strategy=hat_evolution", "objective.metrics=[quality]", *self.plan.search, "finalise.enabled=false"),
         ]
 

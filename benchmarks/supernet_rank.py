@@ -93,6 +93,7 @@ class Study:
             "single_path": SINGLE_PATH,
             **{f"tuned_{epochs}": (*SINGLE_PATH, f"quality.tune_epochs={epochs}") for epochs in TUNED_EPOCHS},
             "sandwich": ("quality=supernet",),
+            "distilled": ("quality=supernet", "quality.rule.distillation=1"),
         }
     )
     training: type[Training] = Training
@@ -115,8 +116,9 @@ STUDIES = (
         ("space=hat",),
         epochs=12.0,
         rules={
-            "sandwich": ("quality=supernet", "quality.epochs=24"),
             "single_path": ("quality=supernet_single_path", "quality.epochs=96"),
+            "sandwich": ("quality=supernet", "quality.epochs=24"),
+            "distilled": ("quality=supernet", "quality.epochs=24", "quality.rule.distillation=1"),
         },
         training=ValidatedTraining,
         figures=of_phonemes,

@@ -1,4 +1,4 @@
-"""The sandwich rule: the largest network learns the task, and teaches the smallest and some others."""
+"""The sandwich rule: each step trains the largest network, the smallest and some others."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from .sampling import Sampler
 
 @dataclass(frozen=True)
 class Sandwich(TrainingRule):
-    """Each step trains the largest network on the task, and the smallest and ``random`` others on the largest one's
-    soft targets (BigNAS, 2003.11142; the rule is of slimmable networks, 1903.05134).
+    """Each step trains the largest network, the smallest and ``random`` others (slimmable networks, 1903.05134), the
+    others also on the largest one's soft targets if ``distillation`` is set (BigNAS, 2003.11142).
+
+    By default they are not: a largest network that knows nothing yet teaches the others to say the same of every
+    example, and as they share its weights, it is held there, too. That is overcome in trainings of many epochs only.
 
     Decisions that change neither MACs nor parameters (a shortcut) are drawn for both ends, too; otherwise one of their
     choices would be trained several times as often as the others, and be judged too well.
@@ -28,14 +31,14 @@ class Sandwich(TrainingRule):
 
     Args:
         random: Networks beside the largest and the smallest.
-        distillation: Share of the soft targets in what the others learn, 0 (the task's loss only) to 1 (BigNAS).
+        distillation: Share of the soft targets in what the others learn, 0 (the task's loss only) to 1 (as in BigNAS).
         sampling: ``uniform``, ``fair`` or ``macs``, see :mod:`.sampling`.
     """
 
     name: ClassVar[str] = "sandwich"
 
     random: int = 2
-    distillation: float = 1.0
+    distillation: float = 0.0
     sampling: str = "uniform"
 
     def __post_init__(self) -> None:

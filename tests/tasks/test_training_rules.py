@@ -55,6 +55,12 @@ def test_sandwich_is_largest_smallest_and_others(space):
         assert not other.dropout
 
 
+def test_sandwich_teaches_truth_unless_asked_for_distillation(space):
+    assert [(lesson.truth, lesson.teacher) for lesson in Sandwich(random=2).schedule(space, 10, 0).lessons(0)] == [
+        (0.25, 0.0)
+    ] * 4
+
+
 def test_sandwich_trains_shortcuts_evenly(space):
     rows = drawn(Sandwich(random=0).schedule(space, 1000, 0), range(1000))
     for gene, decision in enumerate(space.decisions):
